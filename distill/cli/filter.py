@@ -1,0 +1,108 @@
+"""`distill filter`: a chain over anybody's file."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from distill.cli.console import err, print_json, safe
+from distill.errors import InputError
+
+if TYPE_CHECKING:
+    from distill.filters import FilterReport
+
+__all__ = ["filter_"]
+
+
+class Format(StrEnum):
+    parquet = "parquet"
+    jsonl = "jsonl"
+
+
+class OnError(StrEnum):
+    fail = "fail"
+    skip = "skip"
+
+
+def filter_(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="JSONL, Parquet or CSV file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for kept and rejected rows.")],
+    chain: Annotated[str, typer.Option("--chain", "-c", help="Name of a chain in filters/, or a file.")] = "default",
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--against",
+            metavar="FILE",
+            help="Eval set for decontaminate steps that name none; may be given several times.",
+        ),
+    ] = None,
+    format: Annotated[Format, typer.Option("--format", help="Format of the files written.")] = Format.parquet,
+    on_error: Annotated[
+        OnError, typer.Option("--on-error", help="At a row that cannot be used: stop, or count it and go on.")
+    ] = OnError.fail,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, last.")] = False,
+) -> None:
+    """Filter any dataset.
+
+    Duplicates, near-duplicates, leaks from eval sets, refusals, cut answers. Writes OUT/kept.parquet and
+    OUT/rejected.parquet; every rejected row says which filter rejected it, why, and what shows it.
+    """
+    from distill.filters import FilterContext, filter_file
+    from distill.recipe import EvalSet, load_chain
+
+    if not source.is_file():
+        raise InputError("no such file", path=source)
+    steps = load_chain(chain, Path.cwd())
+    folder = Path(chain).resolve().parent if Path(chain).is_file() else Path.cwd()
+    context = FilterContext(
+        folder=folder, eval_sets=[EvalSet(path=str(path.expanduser().resolve())) for path in against or ()]
+    )
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task(f"reading {source.name}")
+
+        def show(report: FilterReport) -> None:
+            progress.update(task, description=_line(report))
+
+        report = filter_file(
+            source, steps, out, format=format.value, on_error=on_error.value, context=context, progress=show
+        )
+    _summary(report)
+    if json:
+        print_json(report.as_json())
+
+
+def _line(report: FilterReport) -> str:
+    rate = report.read / report.seconds if report.seconds else 0.0
+    losses = ", ".join(f"{name} {sum(reasons.values()):,}" for name, reasons in report.rejected.items())
+    return f"{report.read:,} rows, {rate:,.0f}/s, kept {report.kept:,}" + (f", {losses}" if losses else "")
+
+
+def _summary(report: FilterReport) -> None:
+    table = Table(title=f"{report.source.name}: {report.read:,} rows", title_justify="left")
+    table.add_column("fate")
+    table.add_column("reason")
+    table.add_column("rows", justify="right")
+    table.add_column("CPU s", justify="right")
+    table.add_row("kept", "", f"{report.kept:,}", "")
+    for name, seconds in report.steps.items():
+        for place, (reason, count) in enumerate(report.rejected.get(name, {"": 0}).items()):
+            shown = f"{seconds:.2f}" if place == 0 else ""
+            table.add_row(name if place == 0 else "", reason, f"{count:,}" if count else "-", shown)
+    if report.invalid:
+        table.add_row("invalid", "", f"{report.invalid:,}", "")
+    err.print(table)
+    for text in (*report.notes, *report.problems):
+        err.print(safe(text), style="yellow")
+    rest = report.invalid - len(report.problems)
+    if rest > 0:
+        err.print(f"and {rest:,} more invalid rows", style="yellow")
+    err.print(
+        f"{report.seconds:.1f} s, {report.cpu_seconds:.1f} CPU s, {report.peak_mb:,.0f} MB at most; "
+        f"{report.kept_path} and {report.rejected_path.name}"
+    )

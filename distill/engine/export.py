@@ -1,0 +1,58 @@
+"""What a session leaves beside its rows: the training files with their card, and the figures.
+
+The card is part of the dataset, so everything in it is decided by the rows: an interrupted run and an uninterrupted
+one write the same bytes.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+
+from distill.dataset.card import CardFacts, TeacherFacts
+from distill.dataset.export import write_dataset
+from distill.engine.accounting import Account
+from distill.engine.prepare import Prepared
+from distill.engine.rundir import RunDir
+from distill.engine.session import teachers_used
+from distill.gateway import price_for
+from distill.io import write_bytes
+
+__all__ = ["export"]
+
+
+def export(prepared: Prepared, account: Account, directory: RunDir) -> dict[str, Any]:
+    """Write `dataset/` and `metrics.json` from the files of the run; returns what was written.
+
+    Raises:
+        InputError: the rows do not fit the layout that the recipe asks for.
+    """
+    recipe = prepared.recipe
+    used = teachers_used(recipe)
+    counts = account.as_json()
+    facts = CardFacts(
+        name=recipe.name,
+        description=recipe.description,
+        recipe_digest=prepared.inputs,
+        method=recipe.method.kind,
+        seed=recipe.seed,
+        planned=account.planned,
+        rejected=counts["rejected"],
+        failed=counts["failed"],
+        cost_usd=account.cost_kept + account.cost_rejected + account.cost_failed,
+        unknown_cost=any(price_for(recipe.teachers[name]) is None for name in used),
+        teachers=[TeacherFacts(name, recipe.teachers[name].provider, recipe.teachers[name].model) for name in used],
+        versions={"distill": version("distill")},
+        eval_sets=[item.name or item.path for item in prepared.eval_sets],
+        simulated=any(recipe.teachers[name].provider == "simulated" for name in used),
+    )
+    layout = recipe.dataset
+    if layout.format == "auto" and recipe.method.kind == "response":
+        # A thinking teacher's rows have a chain too; the answer alone is what the method is for.
+        layout = layout.model_copy(update={"format": "messages"})
+    report = write_dataset(directory.rows, directory.dataset, layout, seed=recipe.seed, card=facts)
+    metrics = {**counts, "leaves": account.leaves_as_json(), "dataset": {"format": report.format, "rows": report.rows}}
+    write_bytes(directory.metrics, orjson.dumps(metrics, option=orjson.OPT_INDENT_2))
+    return report.as_json()

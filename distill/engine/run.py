@@ -1,0 +1,356 @@
+"""One session of a run: rounds of slots through the method and the filters until the target, a cap, or a halt.
+
+Resuming is replaying: a session starts from nothing but the recipe, asks for everything again in the same order,
+and the store answers what was paid before. Files appear when the session ends; a killed session leaves only
+temporary files and its answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from decimal import Decimal
+from importlib.metadata import version
+from typing import Any
+
+from distill.dataset import Row
+from distill.engine.accounting import Account
+from distill.engine.conclude import conclude
+from distill.engine.decide import Decider, Outcome
+from distill.engine.events import Progress, Summary
+from distill.engine.export import export
+from distill.engine.futile import Futility
+from distill.engine.ledger import Ledger
+from distill.engine.log import RunLog
+from distill.engine.prepare import Prepared
+from distill.engine.pump import Pump
+from distill.engine.rounds import plan_round
+from distill.engine.rundir import RunDir
+from distill.engine.session import SlotAsk, secrets_of, teachers_used, width
+from distill.errors import AnswerError, DistillError, Halted, InputError, RunError, TeacherError, first_of
+from distill.gateway import Event, Gateway, SqliteStore
+from distill.io.disk import disk_error
+from distill.io.redact import Redactor
+from distill.methods import Method
+from distill.planning import Slot
+from distill.teachers import make_teacher
+
+__all__ = ["Run"]
+
+Emit = Callable[[list[Row]], Awaitable[None]]
+
+_BATCH = 256  # outcomes judged together: filters are vectorised, and the loop gets its turn in between
+_ANOTHER = "leave --run out to start the next run; answers already paid are used again"
+_WINDOW = 4096  # outcomes a fast worker may be ahead of the slowest
+
+
+class Run:
+    """A run of a prepared recipe in a directory. `execute` once; `drain` from a signal handler."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        directory: RunDir,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.prepared = prepared
+        self.directory = directory
+        self.summary: Summary | None = None
+        """How the session ended; also where `execute` raises because the run cannot go on."""
+        recipe = prepared.recipe
+        self._clock, self._sleep = clock, sleep
+        self._started = clock()
+        self._planner = prepared.planner()
+        self._by_leaf = recipe.plan.balance == "leaf"
+        self._account = Account.open(self._planner.quota(recipe.plan.target))
+        self.secrets = secrets_of(recipe)
+        self._redactor = Redactor(self.secrets)
+        self._log = RunLog(directory.log, self._redactor)
+        self._gateway: Gateway | None = None
+        self._pump: Pump[Slot, Outcome] | None = None
+        self._halt: DistillError | None = None
+        self._futility = Futility()
+        self._ledger = Ledger()
+
+    # -- from outside ------------------------------------------------------------------------------------------
+
+    def drain(self, reason: str = "interrupted") -> None:
+        """Send nothing more; what is in flight is stored and decided, then `execute` returns."""
+        if self._halt is None:
+            self._halt = Halted(reason, hint="the same command continues the run")
+        if self._gateway is not None:
+            self._gateway.drain()
+        if self._pump is not None:
+            self._pump.stop()
+
+    def progress(self) -> Progress:
+        """Where the run stands now."""
+        account, seconds = self._account, self._clock() - self._started
+        target = self.prepared.recipe.plan.target
+        rate = account.kept / seconds if seconds > 0 else 0.0
+        stats = list(self._gateway.stats.values()) if self._gateway is not None else []
+        left = (target - account.kept) / rate if rate > 0 else None
+        return Progress(
+            target=target,
+            kept=account.kept,
+            planned=account.planned,
+            rejected={name: sum(reasons.values()) for name, reasons in account.rejected.items()},
+            failed=account.failed_total,
+            pending=account.pending,
+            round=account.rounds,
+            seconds=seconds,
+            rows_per_second=rate,
+            seconds_left=left,
+            in_flight=sum(teacher.in_flight for teacher in stats),
+            requests=sum(teacher.sent for teacher in stats),
+            reused=sum(teacher.replayed + teacher.reused for teacher in stats),
+            retries=sum(teacher.retries for teacher in stats),
+            input_tokens=sum(teacher.input for teacher in stats),
+            output_tokens=sum(teacher.output for teacher in stats),
+            cost_usd=self._gateway.spent if self._gateway is not None else Decimal(0),
+        )
+
+    def finished(self) -> Summary | None:
+        """The summary of this run if it is complete already, without running anything.
+
+        Raises:
+            InputError: the directory holds a run with other inputs.
+        """
+        description = self.directory.describe()
+        if description is None:
+            return None
+        self._same_inputs(description)
+        if description.get("state") != "complete" or not self.directory.rows.is_file():
+            return None
+        if description["recipe"].get("dataset") != self.prepared.recipe.public()["dataset"]:
+            return None  # the same rows, other training files: replayed for nothing
+        summary = Summary.of_last(self.directory.path, description)
+        return replace(summary, already_complete=True) if summary is not None else None
+
+    async def execute(self, emit: Emit | None = None) -> Summary:
+        """Run the session. Kept rows are handed to `emit` as soon as they are decided.
+
+        Raises:
+            InputError: a teacher's secret or price is missing.
+            RunLocked: another process writes this directory.
+            RunError: the run cannot go on (a refused key, a full disk); files hold what was decided.
+        """
+        try:
+            with self.directory.lock():
+                description = self._describe()
+                with self._log:
+                    self._log.write("session", run=description["id"], inputs=self.prepared.inputs)
+                    try:
+                        return await self._session(description, emit)
+                    except InputError:
+                        self.directory.forget()
+                        raise
+                    except (OSError, RunError) as error:
+                        trouble = disk_error(error, self.directory.path) if isinstance(error, OSError) else error
+                        self._note(description, trouble)
+                        raise trouble from None
+        except OSError as error:
+            raise disk_error(error, self.directory.path) from None
+
+    # -- a session ---------------------------------------------------------------------------------------------
+
+    async def _session(self, description: dict[str, Any], emit: Emit | None) -> Summary:
+        recipe = self.prepared.recipe
+        earlier = Summary.of_last(self.directory.path, description)
+        teachers = {name: make_teacher(name, recipe.teachers[name]) for name in teachers_used(recipe)}
+        store = SqliteStore.open(self.prepared.workspace / ".distill" / "answers.sqlite")
+        try:
+            gateway = Gateway(
+                teachers,
+                recipe.teachers,
+                store,
+                run=description["id"],
+                budget=recipe.budget,
+                clock=self._clock,
+                sleep=self._sleep,
+                on_event=self._tell,
+            )
+            self.directory.write(description)
+            self._gateway = gateway
+            with Decider(
+                self.prepared.chain(),
+                self._account,
+                self.directory.path,
+                target=recipe.plan.target,
+                by_leaf=self._by_leaf,
+            ) as decider:
+                await self._ask_and_decide(gateway, decider, emit)
+                if earlier is not None and self._broke_off_before(earlier):
+                    decider.discard()
+                else:
+                    earlier = None
+        except BaseExceptionGroup as group:
+            raise first_of(group) from None
+        finally:
+            store.close()
+        summary = conclude(
+            self.prepared,
+            self.directory,
+            self._account,
+            gateway,
+            reused=self._ledger.reused,
+            halt=self._halt,
+            seconds=self._clock() - self._started,
+            redactor=self._redactor,
+        )
+        if earlier is None:
+            dataset = await asyncio.to_thread(export, self.prepared, self._account, self.directory)
+            summary = replace(summary, dataset=dataset)
+        else:
+            # Replay was broken off: the files of the session before hold more, and stay.
+            summary = summary.with_rows_of(earlier)
+        self.summary = summary
+        self._finish(description, summary)
+        if summary.state == "failed" and self._halt is not None:
+            raise self._halt
+        return summary
+
+    def _broke_off_before(self, earlier: Summary) -> bool:
+        """Whether this session ended in the middle of replaying an earlier one, whose rows are still there."""
+        return self._halt is not None and self._account.kept < earlier.counts["kept"] and self.directory.rows.is_file()
+
+    async def _ask_and_decide(self, gateway: Gateway, decider: Decider, emit: Emit | None) -> None:
+        try:
+            async with gateway:
+                if self._halt is not None:  # interrupted while the teachers were starting
+                    gateway.drain()
+                await self._rounds(gateway, decider, self.prepared.method(), emit)
+        except* RunError as group:
+            # Nothing more can be asked or stored; what was decided is good, and is written.
+            error = first_of(group)
+            if isinstance(error, RunError):
+                self._stop(error)
+                self._halt = error  # it also counts the answers that could not be stored
+
+    async def _rounds(self, gateway: Gateway, decider: Decider, method: Method, emit: Emit | None) -> None:
+        account, plan = self._account, self.prepared.recipe.plan
+        while account.kept < plan.target and account.rounds < plan.max_rounds and self._halt is None:
+            wanted = plan_round(account, rows_per_slot=method.rows_per_slot)
+            if not wanted:
+                break
+            account.rounds += 1
+            before = {leaf: account.leaves[leaf].kept for leaf in wanted}
+            self._log.write("round", round=account.rounds, slots=sum(wanted.values()), leaves=len(wanted))
+            await self._round(wanted, gateway, decider, method, emit)
+            for leaf, kept in before.items():
+                count = account.leaves[leaf]
+                count.slots += wanted[leaf]
+                count.barren_rounds = 0 if count.kept > kept else count.barren_rounds + 1
+            self._log.write("round_end", round=account.rounds, **account.as_json())
+
+    async def _round(
+        self,
+        wanted: dict[tuple[str, ...], int],
+        gateway: Gateway,
+        decider: Decider,
+        method: Method,
+        emit: Emit | None,
+    ) -> None:
+        slots = sum(wanted.values())
+        undecided = slots
+        self._account.pending = round(slots * method.rows_per_slot)
+
+        async def work(slot: Slot) -> Outcome | None:
+            ask = SlotAsk(gateway, slot, self._ledger)
+            try:
+                return slot.leaf, await method(slot, ask)
+            except (AnswerError, TeacherError) as error:
+                return slot.leaf, [ask.failure(error)]
+            except (Halted, RunError) as error:
+                self._stop(error)
+                return None
+
+        async def consume(outcomes: list[Outcome]) -> None:
+            nonlocal undecided
+            kept = await decider.decide([(leaf, self._ledger.settle(items)) for leaf, items in outcomes])
+            undecided -= len(outcomes)
+            self._account.pending = round(undecided * method.rows_per_slot)
+            futile = self._futility.watch(outcomes)
+            if futile is not None:
+                self._stop(futile)
+                gateway.drain()
+            if kept and emit is not None:
+                await emit(kept)
+
+        workers = min(slots, width(self.prepared.recipe))
+        self._pump = Pump(self._planner.take(wanted), work, workers=workers, window=_WINDOW)
+        await self._pump.run(consume, batch=_BATCH)
+
+    def _stop(self, error: DistillError) -> None:
+        # The first reason is the one that is told; those after it are its echo.
+        if self._halt is None:
+            self._halt = error
+            self._log.write("halt", error=type(error).__name__, message=str(error))
+        if self._pump is not None:
+            self._pump.stop()
+
+    # -- what is written ---------------------------------------------------------------------------------------
+
+    def _describe(self) -> dict[str, Any]:
+        """`run.json` of this directory, continued or begun."""
+        existing = self.directory.describe()
+        if existing is not None:
+            self._same_inputs(existing)
+            recipe = self.prepared.recipe.public()  # budget, limits and layout may have changed
+            return {**existing, "recipe": recipe, "state": "running", "sessions": existing["sessions"] + 1}
+        self.directory.refuse_foreign()
+        packages = ("distill", "pyarrow", "openai", "anthropic", "jinja2", "datasketch")
+        return {
+            "format": 1,
+            "id": uuid.uuid4().hex,
+            "recipe": self.prepared.recipe.public(),
+            "inputs": self.prepared.inputs,
+            "prompts": {name: self.prepared.prompts.get(name).digest for name in self.prepared.prompt_names},
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+            "host": {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()},
+            "state": "running",
+            "sessions": 1,
+        }
+
+    def _tell(self, event: Event) -> None:
+        # Answers are counted, not logged: a hundred thousand lines would hide the ten that matter.
+        if event.kind != "answered":
+            self._log.write(event.kind, teacher=event.teacher, message=event.message, seconds=round(event.seconds, 3))
+
+    def _same_inputs(self, description: dict[str, Any]) -> None:
+        if not isinstance(description.get("id"), str) or not isinstance(description.get("sessions"), int):
+            raise InputError("damaged: members are missing", path=self.directory.path / "run.json", hint=_ANOTHER)
+        if description["inputs"] != self.prepared.inputs:
+            raise InputError(
+                "this run was made with other inputs (recipe, taxonomy, prompts, filters or seeds have changed)",
+                path=self.directory.path,
+                hint=_ANOTHER,
+            )
+
+    def _note(self, description: dict[str, Any], error: RunError) -> None:
+        """Write down that the session failed, where that can still be written."""
+        self._log.write("end", state="failed", reason=str(error))
+        if self.summary is None and (self.directory.path / "run.json").exists():
+            with contextlib.suppress(OSError):
+                self.directory.write({**description, "state": "failed", "reason": self._redactor(str(error))})
+
+    def _finish(self, description: dict[str, Any], summary: Summary) -> None:
+        value = summary.as_json()
+        self._log.write("end", **value)
+        self.directory.write(
+            {
+                **description,
+                "state": summary.state,
+                "reason": summary.reason,
+                "summary": value,
+                "leaves": summary.leaves,
+            }
+        )

@@ -1,0 +1,92 @@
+"""What a session needs around the gateway: the ask of one slot, the secrets to mask, the figures to report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from distill.dataset import Failure
+from distill.engine.ledger import Ledger
+from distill.errors import AnswerError, TeacherError
+from distill.gateway import Gateway, TeacherStats
+from distill.planning import Slot
+from distill.recipe import Recipe, resolve_secret
+from distill.teachers import Answer, Request
+
+__all__ = ["SlotAsk", "as_tokens", "secrets_of", "teachers_used", "width"]
+
+_SAMPLES = 1 << 16
+
+
+class SlotAsk:
+    """The ask of one slot.
+
+    Two slots may render the same prompt and still want two different answers, so the sample number carries the
+    slot's index. At temperature 0 there is only one answer: it is asked for once and shared.
+    """
+
+    __slots__ = ("_answers", "_base", "_gateway", "_ledger", "_slot")
+
+    def __init__(self, gateway: Gateway, slot: Slot, ledger: Ledger | None = None) -> None:
+        self._gateway = gateway
+        self._ledger = ledger
+        self._slot = slot
+        self._base = slot.index * _SAMPLES
+        self._answers: list[Answer] = []
+
+    async def __call__(self, request: Request, *, sample: int = 0) -> Answer:
+        shared = request.params.temperature == 0
+        answer = await self._gateway.ask(request, sample=sample if shared else self._base + sample)
+        self._answers.append(answer)
+        if self._ledger is not None:
+            self._ledger.note(answer, shared=shared)
+        return answer
+
+    def failure(self, error: AnswerError | TeacherError) -> Failure:
+        """The fate of the whole slot, with everything that was paid for it."""
+        return Failure(
+            id=f"{self._slot.id}-0",
+            slot=self._slot,
+            failure=error.failure,
+            message=error.message,
+            raw=error.raw if isinstance(error, AnswerError) else "",
+            keys=tuple(sorted({answer.key for answer in self._answers})),
+            cost=sum((answer.cost for answer in self._answers), Decimal(0)),
+            teacher=self._answers[-1].teacher if self._answers else "",
+        )
+
+
+def secrets_of(recipe: Recipe) -> tuple[str, ...]:
+    """The recipe's secrets that are set; one that is missing is reported where it is needed."""
+    found: list[str] = []
+    for teacher in recipe.teachers.values():
+        try:
+            value = resolve_secret(teacher.api_key)
+        except LookupError:
+            continue
+        if value:
+            found.append(value)
+    return tuple(found)
+
+
+def teachers_used(recipe: Recipe) -> list[str]:
+    """Names of the teachers that the method asks, in the order of the recipe."""
+    method = recipe.method
+    named = {getattr(method, field, None) for field in ("teacher", "input_teacher", "judge")}
+    named.update(getattr(method, "candidates", ()))
+    return [name for name in recipe.teachers if name in named]
+
+
+def width(recipe: Recipe) -> int:
+    """Slots under way at once that keep every teacher busy: a slot asks one teacher at a time or several, and
+    spends a little of its life on the disk and in the filters."""
+    return sum(recipe.teachers[name].max_concurrency for name in teachers_used(recipe)) * 5 // 4 + 8
+
+
+def as_tokens(stats: Iterable[TeacherStats]) -> dict[str, int]:
+    """Tokens of a session by kind, over all teachers."""
+    total = {"input": 0, "output": 0, "cached": 0, "reasoning": 0}
+    for teacher in stats:
+        for kind in total:
+            total[kind] += getattr(teacher, kind)
+    return total

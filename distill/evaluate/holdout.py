@@ -1,0 +1,155 @@
+"""The holdout: questions with known answers that nothing was trained on.
+
+One JSON object a line (or Parquet): `messages` ending before the answer, `answer` (text, or a JSON value), and
+optionally `id`, `leaf` (text or a path) and `kind`. The digest of all items is part of every score: two scores with
+different digests are not scores on the same thing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+
+from distill.errors import InputError
+from distill.io import check_text, digest
+from distill.train.data import Conversation, read_table
+
+__all__ = ["Holdout", "Item", "Leak", "find_leaks", "read_holdout"]
+
+_ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question. `answer` is text; an answer given as a JSON value is written in canonical form."""
+
+    id: str
+    messages: tuple[dict[str, str], ...]
+    answer: str
+    leaf: str = ""
+    kind: str = ""
+
+    @property
+    def question(self) -> str:
+        """The user turns as one text."""
+        return "\n".join(turn["content"] for turn in self.messages if turn["role"] == "user")
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """All items, in the file's order."""
+
+    items: tuple[Item, ...]
+    name: str = ""
+    """The file's name, without its folder."""
+
+    @property
+    def digest(self) -> str:
+        """Identifies ids, questions and answers."""
+        return digest([[i.id, i.messages, i.answer, i.leaf, i.kind] for i in self.items])
+
+    @property
+    def prompts_digest(self) -> str:
+        """Identifies what is asked: predictions stay good when only answers or labels are corrected."""
+        return digest([i.messages for i in self.items])
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A holdout item whose question stands in the training rows."""
+
+    id: str
+    where: str
+    """The training row, `file:line`."""
+    exact: bool
+    """False: equal but for case, punctuation and spacing."""
+
+
+def read_holdout(path: Path) -> Holdout:
+    """Read and check a holdout file.
+
+    Raises:
+        InputError: names file, line and field; also for a file without items and for an id that stands twice.
+    """
+    items: list[Item] = []
+    seen: dict[str, int] = {}
+    for line, row in read_table(path):
+        item = _item(row, path, line, len(items) + 1)
+        if item.id in seen:
+            raise InputError(f"the id {item.id!r} stands on line {seen[item.id]} too", path=path, line=line, field="id")
+        seen[item.id] = line
+        items.append(item)
+    if not items:
+        raise InputError("holds no items", path=path)
+    return Holdout(tuple(items), path.name)
+
+
+def find_leaks(holdout: Holdout, rows: Iterable[Conversation]) -> list[Leak]:
+    """Items of the holdout whose question, or any single user turn, is asked in a training row."""
+    exact: dict[str, str] = {}
+    loose: dict[str, str] = {}
+    for row in rows:
+        turns = [turn["content"] for turn in row.turns if turn["role"] == "user"]
+        for text in {*turns, "\n".join(turns)}:
+            exact.setdefault(text.strip(), row.where)
+            loose.setdefault(_normal(text), row.where)
+    found: list[Leak] = []
+    for item in holdout.items:
+        question, normal = item.question.strip(), _normal(item.question)
+        if question in exact:
+            found.append(Leak(item.id, exact[question], True))
+        elif normal and normal in loose:
+            found.append(Leak(item.id, loose[normal], False))
+    return found
+
+
+def _item(row: dict[str, Any], path: Path, line: int, number: int) -> Item:
+    def wrong(message: str, field: str) -> InputError:
+        return InputError(message, path=path, line=line, field=field)
+
+    messages = _messages(row.get("messages"), wrong)
+    if messages[-1]["role"] == "assistant":
+        raise wrong("ends with the answer; it should end with the question, and `answer` hold the answer", "messages")
+    if "answer" not in row:
+        raise wrong("this field is needed", "answer")
+    answer = row["answer"]
+    if not isinstance(answer, str):
+        answer = orjson.dumps(answer, option=orjson.OPT_SORT_KEYS).decode()
+    leaf = row.get("leaf") or ""
+    if isinstance(leaf, list):
+        leaf = "/".join(str(part) for part in cast("list[Any]", leaf))
+    return Item(
+        id=str(row.get("id", number)),
+        messages=tuple(messages),
+        answer=answer,
+        leaf=str(leaf),
+        kind=str(row.get("kind") or ""),
+    )
+
+
+def _messages(value: Any, wrong: Any) -> Sequence[dict[str, str]]:
+    if not isinstance(value, list) or not value:
+        raise wrong("should be a list of turns", "messages")
+    turns: list[dict[str, str]] = []
+    for position, item in enumerate(cast("list[Any]", value)):
+        here = f"messages.{position}"
+        if not isinstance(item, dict):
+            raise wrong("a turn should be an object with `role` and `content`", here)
+        turn = cast("dict[str, Any]", item)
+        if turn.get("role") not in _ROLES:
+            raise wrong(f"unknown role {turn.get('role')!r}; known: {', '.join(_ROLES)}", f"{here}.role")
+        if not isinstance(turn.get("content"), str):
+            raise wrong("should be text", f"{here}.content")
+        check_text(turn["content"])
+        turns.append({"role": turn["role"], "content": turn["content"]})
+    return turns
+
+
+def _normal(text: str) -> str:
+    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))

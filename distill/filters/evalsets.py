@@ -1,0 +1,72 @@
+"""Eval sets: questions that must not stand in training data."""
+
+# Arrow's arrays are generic over types that only run time knows.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportMissingTypeArgument=false
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.assets import find
+from distill.errors import InputError
+from distill.filters.reading import Batch, open_source
+from distill.filters.text import Absent, text
+from distill.recipe import EvalSet
+
+__all__ = ["EvalItem", "load_items"]
+
+_IDS = ("id", "task_id", "question_id", "qid")
+
+
+@dataclass(frozen=True, slots=True)
+class EvalItem:
+    """One question. `id` is the set's own, else its place in the file (the line, or the row of a Parquet file)."""
+
+    set: str
+    id: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.set}:{self.id}"
+
+
+def load_items(sets: Sequence[EvalSet], folder: Path) -> list[EvalItem]:
+    """The questions of all sets, in order. Relative paths start from `folder`, else from the workspace.
+
+    Raises:
+        InputError: a file is missing, broken, or has no such column.
+    """
+    return [item for eval_set in sets for item in _load(eval_set, folder)]
+
+
+def _load(eval_set: EvalSet, folder: Path) -> list[EvalItem]:
+    path = find("data", eval_set.path, base=folder)
+
+    def refuse(place: int, why: str) -> None:
+        raise InputError(why, path=path, line=place)
+
+    items: list[EvalItem] = []
+    for batch in open_source(path, refuse).batches():
+        try:
+            questions = text(batch.table, eval_set.field or "prompt").to_pylist()
+        except Absent as error:
+            hint = error.hint if eval_set.field else f"name the column with `field`; {error.hint}"
+            raise InputError(error.message, path=path, hint=hint) from None
+        names = _names(batch)
+        items += [
+            EvalItem(eval_set.name or path.stem, name, question)
+            for name, question in zip(names, questions, strict=True)
+            if question
+        ]
+    if not items:
+        raise InputError("no question in this eval set", path=path)
+    return items
+
+
+def _names(batch: Batch) -> list[str]:
+    column = next((name for name in _IDS if name in batch.table.column_names), None)
+    own = batch.table.column(column).to_pylist() if column else [None] * len(batch.places)
+    return [str(place) if value is None else str(value) for value, place in zip(own, batch.places, strict=True)]

@@ -1,0 +1,339 @@
+"""The one door to every teacher.
+
+`ask` looks in the answer store, joins a call already under way for the same question, or makes one (`Caller`): through
+the teacher's line, with the worst case reserved, again after failures that pass. An answer is on disk before anybody
+sees it. Calls run as tasks of the gateway, not of those who ask: an asker who is cancelled leaves the call running, so
+that what was paid for is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random as random_module
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
+from types import TracebackType
+
+from distill.errors import (
+    AnswerError,
+    BudgetReached,
+    DistillError,
+    FailureClass,
+    Halted,
+    InputError,
+    RunError,
+    TeacherError,
+    UnreadableText,
+)
+from distill.gateway.account import Account
+from distill.gateway.calls import Call, Caller, read
+from distill.gateway.desk import Desk, check_prices
+from distill.gateway.ending import Ending, fresh
+from distill.gateway.keys import request_key
+from distill.gateway.money import usd
+from distill.gateway.retries import PERMANENT
+from distill.gateway.stats import Event, EventKind, TeacherStats
+from distill.gateway.store import AnswerStore, Record
+from distill.recipe import Budget, TeacherConfig
+from distill.teachers import Answer, Reading, Reply, Request, Teacher
+
+__all__ = ["Gateway"]
+
+_FLUSH_S = 2.0
+_PATIENCE_S = 10.0
+"""How long calls under way are awaited when a run is interrupted or broken off."""
+
+
+class Gateway:
+    """Use it as `async with Gateway(...) as gateway:`; one gateway per run at a time.
+
+    Args:
+        teachers, configs: by the recipe's names.
+        store: where answers are kept; stays open, it belongs to the caller.
+        run: who pays; budgets hold over all sessions with the same name.
+        clock, sleep, random: time in seconds, how to wait, and where the draws of a teacher's jitter come from.
+        on_event: told of everything that happens; must be quick.
+
+    Raises:
+        InputError: a price is not known and the budget needs it.
+    """
+
+    def __init__(
+        self,
+        teachers: Mapping[str, Teacher],
+        configs: Mapping[str, TeacherConfig],
+        store: AnswerStore,
+        *,
+        run: str,
+        budget: Budget,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random: Callable[[], random_module.Random] = random_module.Random,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        self._desks = {
+            name: Desk(name, teacher, configs[name], clock=clock, sleep=sleep, rng=random())
+            for name, teacher in teachers.items()
+        }
+        check_prices(list(self._desks.values()), budget)
+        self._store = store
+        self._run = run
+        self._budget = budget
+        self._sleep = sleep
+        self._on_event = on_event
+        self._ending = Ending()
+        self._ending.on_soft, self._ending.on_hard = self._dismiss, self._break
+        self._account = Account(store, run, budget, self._ending)
+        self._caller = Caller(
+            store,
+            self._account,
+            self._ending,
+            run=run,
+            clock=clock,
+            tell=None if on_event is None else self._tell,
+        )
+        self._calls: dict[str, Call] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._group = asyncio.TaskGroup()
+        self._helpers: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._urgent = asyncio.Event()
+        self._announced = False
+
+    async def __aenter__(self) -> Gateway:
+        if self._account.recovered.tokens:
+            at_risk = self._account.recovered
+            self._tell("lost", "", f"a killed session left calls worth at most {at_risk.usd} USD under way", 0.0)
+        try:
+            for desk in self._desks.values():
+                try:
+                    await desk.teacher.start()
+                except TeacherError as error:
+                    raise RunError(f"teacher {desk.name} could not be started: {error.message}") from None
+            await self._group.__aenter__()
+        except BaseException:
+            await self._close_teachers()
+            raise
+        self._helpers = [self._group.create_task(desk.lane.pace()) for desk in self._desks.values()]
+        self._helpers.append(self._group.create_task(self._watch_patience()))
+        if self._budget.hours is not None:
+            self._helpers.append(self._group.create_task(self._watch_hours(self._budget.hours)))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._announced = True  # closing is no news
+        self._ending.end(Halted("the gateway is closed"))
+        try:
+            # What is under way is paid for, so it is waited for (its timeout bounds each attempt, and patience does
+            # after an interruption), unless somebody insists on leaving at once.
+            if kind is None or issubclass(kind, Exception):
+                kind = error = trace = None
+                await self._idle.wait()
+        except BaseException as insisted:
+            kind, error = type(insisted), insisted
+            raise
+        finally:
+            for helper in self._helpers:
+                helper.cancel()
+            try:
+                await self._group.__aexit__(kind, error, trace)
+            finally:
+                await self._close_teachers()
+                await self._leave_store()
+
+    async def ask(self, request: Request, *, sample: int = 0) -> Answer:
+        """The teacher's answer to `request`; different samples are independent draws.
+
+        An answer that is stored comes back without suspending.
+
+        Raises:
+            TeacherError: the request failed for good; `stored` when it always will.
+            AnswerError: the answer holds text that no file can hold.
+            Halted, RunError: the run is stopping.
+        """
+        if self._ending.hard is not None:
+            raise fresh(self._ending.hard)
+        desk = self._desks.get(request.teacher)
+        if desk is None:
+            raise InputError(f"no teacher is named {request.teacher!r}; there are {', '.join(self._desks)}")
+        wire = desk.teacher.wire(request, sample)
+        try:
+            key, size = request_key(desk.teacher.provider, wire, sample)
+        except UnreadableText as error:
+            raise AnswerError(FailureClass.UNREADABLE, f"the prompt cannot be sent: {error.message}") from None
+        stored = self._store.get(key) or desk.unproven.get(key)
+        if stored is not None:
+            answer = self._replay(desk, stored)
+            if answer is not None:
+                return answer
+        call = self._calls.get(key)
+        if call is None:
+            self._ending.check()
+            future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            call = Call(desk, request, wire, key, sample, size, future, replace=stored is not None)
+            self._calls[key] = call
+            self._idle.clear()
+            self._tasks[key] = self._group.create_task(self._carry_out(call))
+        else:
+            desk.stats.shared += 1
+        return await asyncio.shield(call.future)
+
+    def drain(self) -> None:
+        """Send nothing more: asks that would send raise `Halted`; calls under way are finished, stored, delivered.
+        Those that take longer than some seconds are given up."""
+        self._urgent.set()
+        self._ending.end(Halted("interrupted", hint="Everything paid so far is kept. Run the same command to go on."))
+
+    async def quiesce(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - says how long to be patient
+        """Wait for the calls under way, at most `timeout` seconds; False when some are left."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def stats(self) -> Mapping[str, TeacherStats]:
+        """Live counts by teacher."""
+        for desk in self._desks.values():
+            desk.stats.in_flight = desk.lane.concurrency.in_flight
+            desk.stats.limit = desk.lane.concurrency.limit
+        return {name: desk.stats for name, desk in self._desks.items()}
+
+    @property
+    def spent(self) -> Decimal:
+        """USD this run paid for answers, over all its sessions."""
+        return self._account.purse.spent.usd
+
+    @property
+    def spent_tokens(self) -> int:
+        """Tokens of this run's answers, over all its sessions."""
+        return self._account.purse.spent.tokens
+
+    @property
+    def unknown_cost(self) -> Decimal:
+        """USD that this run's calls without an answer may have cost, at most, over all its sessions."""
+        return self._account.purse.lost.usd
+
+    def price_known(self, teacher: str) -> bool:
+        """Whether the teacher's answers are counted in USD."""
+        return self._desks[teacher].tariff is not None
+
+    # -- answers -----------------------------------------------------------------------------------------------
+
+    def _replay(self, desk: Desk, record: Record) -> Answer | None:
+        """A stored answer, read anew; None when it turns out to be nothing that should have been stored."""
+        if not record.finish:  # a refusal
+            failure = desk.teacher.failure(Reply(record.status, record.body))
+            if failure is not None:
+                if failure.failure not in PERMANENT:
+                    return None
+                failure.stored = True
+                self._count(desk, record)
+                raise failure
+        self._count(desk, record)
+        return self._answer(desk, record, read(desk, record.body, record.key))
+
+    def _count(self, desk: Desk, record: Record) -> None:
+        if record.run == self._run:
+            desk.stats.replayed += 1
+        else:
+            desk.stats.reused += 1
+
+    def _answer(self, desk: Desk, record: Record, reading: Reading) -> Answer:
+        return Answer(
+            text=reading.text,
+            reasoning=reading.reasoning,
+            finish=reading.finish,
+            usage=reading.usage,
+            cost=usd(record.cost_pico),
+            key=record.key,
+            teacher=desk.name,
+            model=reading.model or record.model,
+            reused=record.run != self._run,
+        )
+
+    async def _carry_out(self, call: Call) -> None:
+        """Runs as a task of the gateway; whatever happens ends in the call's future."""
+        future = call.future
+        try:
+            record, reading = await self._caller.carry_out(call)
+            if not future.done():
+                reading = reading or read(call.desk, record.body, record.key)
+                future.set_result(self._answer(call.desk, record, reading))
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        except Exception as error:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # whoever still waits sees it; nobody waiting is no fault
+        finally:
+            del self._calls[call.key], self._tasks[call.key]
+            if not self._calls:
+                self._idle.set()
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def _dismiss(self, error: DistillError) -> None:
+        """Send everybody away who has not sent yet."""
+        self._account.purse.dismiss()
+        for desk in self._desks.values():
+            desk.lane.dismiss()
+        if not self._announced:
+            self._announced = True
+            self._tell("halted", "", error.message, 0.0)
+
+    def _break(self, error: DistillError) -> None:
+        """Tell everybody who waits. Calls under way go on and are stored."""
+        self._urgent.set()
+        for call in self._calls.values():
+            if not call.future.done():
+                call.future.set_exception(fresh(error))
+                call.future.exception()
+
+    async def _watch_patience(self) -> None:
+        """Give up what is under way when it takes too long to end; it may have been billed, and counts as lost."""
+        await self._urgent.wait()
+        await self._sleep(_PATIENCE_S)
+        self._ending.stop(self._ending.soft or Halted("interrupted"))
+        for task in list(self._tasks.values()):
+            task.cancel()
+
+    async def _watch_hours(self, hours: float) -> None:
+        await self._sleep(hours * 3600)
+        self._ending.end(
+            BudgetReached(
+                f"the budget is reached: cap {hours:g} hours of one session",
+                hint="Everything paid so far is kept. Run the same command to go on.",
+            )
+        )
+
+    async def _close_teachers(self) -> None:
+        for desk in self._desks.values():
+            with contextlib.suppress(DistillError, OSError):
+                await desk.teacher.close()
+
+    async def _leave_store(self) -> None:
+        """Give the store a last chance to write, and say what it could not."""
+        if self._ending.hard is None:
+            for desk in self._desks.values():
+                await self._caller.prove(desk)
+        self._account.close()
+        unsaved = await self._store.flush(_FLUSH_S)
+        if unsaved:
+            reason = self._ending.hard.message if self._ending.hard is not None else "the answer store refuses them"
+            raise RunError(
+                f"{unsaved} paid answers could not be stored: {reason}",
+                hint="Make room and run the same command again; these answers will be asked for (and paid) again.",
+            )
+
+    def _tell(self, kind: EventKind, teacher: str, message: str, seconds: float) -> None:
+        if self._on_event is not None:
+            self._on_event(Event(kind, teacher, message, seconds))

@@ -1,0 +1,163 @@
+"""`teachers:` who is asked, how fast, and at what price."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Literal, cast
+
+from pydantic import Field, SecretStr, model_validator
+
+from distill.recipe.base import Section
+
+__all__ = ["Limits", "Price", "Sampling", "Simulation", "TeacherConfig", "literal_secret", "resolve_secret"]
+
+_ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class Sampling(Section):
+    """How the teacher draws its tokens. What is left out is left to the provider."""
+
+    temperature: float | None = Field(default=None, ge=0, le=5)
+    """Randomness; 0 is greedy. Several different answers to one prompt need more than 0."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Nucleus sampling."""
+    max_tokens: int = Field(default=1024, ge=1)
+    """Longest answer in tokens; also what is reserved from the budget before a request is sent."""
+    stop: tuple[str, ...] = ()
+    """Texts at which the answer ends."""
+    seed: int | None = None
+    """Sent to providers that take one; makes equal requests equal there."""
+    extra: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Further fields of the provider's request body, as they are (`reasoning_effort`, `top_k`, …)."""
+
+
+class Limits(Section):
+    """What the account or the server allows. Left out: no limit but `max_concurrency`."""
+
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """Requests started per minute."""
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    """Input and output tokens together."""
+    input_tokens_per_minute: float | None = Field(default=None, gt=0)
+    """Input tokens alone (Anthropic counts them apart)."""
+    output_tokens_per_minute: float | None = Field(default=None, gt=0)
+    """Output tokens alone."""
+
+
+class Price(Section):
+    """USD per million tokens. Needed only where the price list does not know the model."""
+
+    input: Decimal = Field(ge=0)
+    """Prompt tokens."""
+    output: Decimal = Field(ge=0)
+    """Answer tokens, reasoning included unless `reasoning` is given."""
+    cached_input: Decimal | None = Field(default=None, ge=0)
+    """Prompt tokens read from the provider's cache; without it they cost as `input`."""
+    cache_write: Decimal | None = Field(default=None, ge=0)
+    """Prompt tokens written to the provider's cache; without it they cost as `input`."""
+    reasoning: Decimal | None = Field(default=None, ge=0)
+    """Reasoning tokens; without it they cost as `output`."""
+
+
+class Simulation(Section):
+    """How the `simulated` provider behaves: an offline rehearsal, labelled as such in every artifact."""
+
+    latency_s: float = Field(default=0.5, ge=0)
+    """Median seconds an answer takes."""
+    jitter: float = Field(default=0.0, ge=0, le=1)
+    """Share by which the latency of single answers varies."""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """Requests above this rate are answered 429 with Retry-After."""
+    p429: float = Field(default=0.0, ge=0, le=1)
+    """Share of requests answered 429."""
+    p500: float = Field(default=0.0, ge=0, le=1)
+    """Share of requests answered 500."""
+    ptimeout: float = Field(default=0.0, ge=0, le=1)
+    """Share of requests that never answer."""
+    prefusal: float = Field(default=0.0, ge=0, le=1)
+    """Share of answers that decline."""
+    plength: float = Field(default=0.0, ge=0, le=1)
+    """Share of answers cut at max_tokens."""
+    pduplicate: float = Field(default=0.0, ge=0, le=1)
+    """Share of answers that repeat an earlier text."""
+    seed: int = 0
+    """Which answers and faults are drawn."""
+
+
+class TeacherConfig(Section):
+    """One teacher: a model behind an endpoint."""
+
+    provider: Literal["openai", "anthropic", "local", "simulated"] = "openai"
+    """`openai` is any OpenAI-compatible endpoint; `local` runs an embedded model; `simulated` rehearses offline."""
+    model: str
+    """The model's name at the provider; for `local` a name of the catalogue (`distill models list`) or a path."""
+    base_url: str | None = None
+    """Endpoint, for example http://127.0.0.1:8000/v1. Left out: the provider's own."""
+    api_key: SecretStr | None = None
+    """Write `${NAME}` to take it from the environment. It is read when the run starts and written nowhere."""
+    max_concurrency: int = Field(default=64, ge=1, le=100_000)
+    """Most requests in flight. The gateway finds the right number below it by itself."""
+    limits: Limits = Limits()
+    """Rates the gateway keeps to."""
+    price: Price | None = None
+    """USD per million tokens, over the price list."""
+    sampling: Sampling = Sampling()
+    """Defaults for every request to this teacher; a method may override single fields."""
+    timeout_s: float = Field(default=120.0, gt=0)
+    """Seconds one attempt may take. `local` has 3600 where nothing is said: its queue is this machine's own."""
+    max_attempts: int = Field(default=6, ge=1, le=50)
+    """Attempts for what is transient (429, 5xx, timeouts, broken connections) before the request fails."""
+    structured: Literal["auto", "json_schema", "json_object", "prompt"] = "auto"
+    """How structure is asked for: by the provider's JSON schema mode, its JSON mode, or in words. `auto`: schema."""
+    engine: Literal["auto", "llama.cpp", "transformers"] = "auto"
+    """For `local`: which engine runs the weights. `auto` measures both for seconds and keeps the faster."""
+    context_tokens: int | None = Field(default=None, ge=256)
+    """For `local`: tokens of context per request. Left out: fits the sampling limits."""
+    simulate: Simulation = Simulation()
+    """For `simulated`: its behaviour."""
+    headers: dict[str, str] = Field(default_factory=dict[str, str])
+    """Further HTTP headers (a gateway's route, an organisation). Not for secrets."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _local_patience(cls, value: Any) -> Any:
+        # An embedded engine answers many requests at once and each of them late: giving one up frees nothing.
+        if isinstance(value, Mapping):
+            given = cast("Mapping[str, Any]", value)
+            if given.get("provider") == "local":
+                return {"timeout_s": 3600.0, **given}
+        return cast("Any", value)
+
+    @model_validator(mode="after")
+    def _cross_check(self) -> TeacherConfig:
+        if self.base_url is not None and not re.match(r"https?://[^\s/]+", self.base_url):
+            raise ValueError(f"base_url: not an http(s) address: {self.base_url!r}")
+        if self.base_url is not None and self.provider in ("local", "simulated"):
+            raise ValueError(f"base_url: provider {self.provider} has no endpoint of yours; leave it out")
+        return self
+
+
+def resolve_secret(secret: SecretStr | None) -> str | None:
+    """The secret's value, `${NAME}` taken from the environment.
+
+    Raises:
+        LookupError: the variable is not set; names it.
+    """
+    if secret is None:
+        return None
+
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if not os.environ.get(name):
+            raise LookupError(name)
+        return os.environ[name]
+
+    return _ENV.sub(value, secret.get_secret_value())
+
+
+def literal_secret(secret: SecretStr | None) -> bool:
+    """Whether the secret itself stands in the recipe, instead of the name of a variable that holds it."""
+    return secret is not None and not _ENV.search(secret.get_secret_value())

@@ -1,0 +1,30 @@
+"""Who is asked. One file a provider; each speaks its wire and knows nothing of limits, retries or files."""
+
+from distill.teachers.base import (
+    Answer,
+    Finish,
+    Message,
+    Reading,
+    Reply,
+    Request,
+    SamplingParams,
+    Teacher,
+    Usage,
+)
+from distill.teachers.factory import make_teacher
+from distill.teachers.ratelimit import Remaining, limits_from
+
+__all__ = [
+    "Answer",
+    "Finish",
+    "Message",
+    "Reading",
+    "Remaining",
+    "Reply",
+    "Request",
+    "SamplingParams",
+    "Teacher",
+    "Usage",
+    "limits_from",
+    "make_teacher",
+]

@@ -1,0 +1,62 @@
+"""What this machine has for a local engine: cores, free memory, a name for its processor."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+from pathlib import Path
+
+__all__ = ["available_memory", "cores", "fast_bfloat16", "has_gpu", "processor"]
+
+
+def cores() -> int:
+    """Cores this process may use: its affinity, and the container's share."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        if quota != "max":
+            count = min(count, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        pass
+    return max(1, count)
+
+
+def available_memory() -> int | None:
+    """Bytes that could be taken without swapping; None where the system does not say."""
+    try:
+        text = Path("/proc/meminfo").read_text("ascii")
+    except OSError:
+        return None
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    free = int(match.group(1)) * 1024 if match else None
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text("ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text("ascii"))
+        return min(limit - used, free) if free is not None else limit - used
+    except (OSError, ValueError):
+        return free
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA GPU is there, without loading torch to ask."""
+    return Path("/dev/nvidiactl").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+
+
+def fast_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 matrices (AVX512-BF16 or AMX): several times faster than float32."""
+    return "bf16" in processor()
+
+
+def processor() -> str:
+    """Model name and the instruction sets that decide speed, for example `AMD EPYC avx512_bf16`."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}".strip()
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^flags\s*:\s*(.+)$", text, re.MULTILINE)
+    have = set(flags.group(1).split()) if flags else set[str]()
+    sets = [flag for flag in ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx2") if flag in have]
+    return " ".join([name.group(1).strip() if name else platform.machine(), *sets])

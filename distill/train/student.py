@@ -1,0 +1,272 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# torch, transformers and peft are only partly typed; what is untyped stays inside this file.
+"""The student's weights: loaded from a local folder, given an adapter, saved without a trace of this machine.
+
+Nothing is fetched, no code of a model is run, weights are safetensors. A 4-bit base is NF4 with double
+quantisation (QLoRA, https://arxiv.org/abs/2305.14314).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from distill.errors import InputError
+from distill.io import digest, loads, write_bytes, write_text
+from distill.recipe import LoraConfig
+
+__all__ = [
+    "Place",
+    "adapter_config",
+    "choose_dtype",
+    "load_model",
+    "load_tokenizer",
+    "locate",
+    "offline",
+    "save",
+    "weights_digest",
+]
+
+_BFLOAT16_GAIN = 1.15
+"""How much faster bfloat16 has to be to be chosen: below it the rounding is not worth it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model lies, and what it may be called in files that leave this machine."""
+
+    folder: Path
+    name: str
+
+
+def locate(model: str) -> Place:
+    """The folder of `model`: a folder in transformers format, or a name of the catalogue.
+
+    Raises:
+        InputError: there is no such folder or name, or the folder holds no safetensors model.
+    """
+    given = Path(model).expanduser()
+    if given.is_dir():
+        place = Place(given.resolve(), given.resolve().name)
+    else:
+        from distill.models import folder
+
+        place = Place(folder(model), Path(model).name)
+    if not (place.folder / "config.json").is_file():
+        raise InputError("not a model folder: it has no config.json", path=model)
+    if not any(place.folder.glob("*.safetensors")):
+        raise InputError(
+            "the folder has no *.safetensors", path=model, hint="pickled weights can run code and are not loaded"
+        )
+    return place
+
+
+def offline() -> None:
+    """Keep the model libraries off the network and their chatter off the terminal. Call before they are imported."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ[name] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads that spin while they wait distort every timing on a shared machine. Read once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    # Renamed settings are TRL's and transformers' own affair; kernels that could be fetched are not wanted.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder.
+
+    Raises:
+        InputError: there is none that can be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"the tokenizer cannot be loaded: {_first_line(error)}", path=folder) from None
+    if tokenizer.pad_token_id is None:
+        # Padding never reaches the loss: labels and attention mask come from lengths, not from this id.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def load_model(folder: Path, *, dtype: str, four_bit: bool = False) -> Any:
+    """The causal language model of a folder, on the GPU where there is one.
+
+    Args:
+        dtype: `bfloat16` or `float32`.
+        four_bit: quantise the linear layers to NF4 while loading.
+
+    Raises:
+        InputError: not a causal language model, or it cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    kind = getattr(torch, dtype)
+    quantization = (
+        BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=kind,
+        )
+        if four_bit
+        else None
+    )
+    device = {"": torch.cuda.current_device()} if torch.cuda.is_available() else {"": "cpu"}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=kind,
+            quantization_config=quantization,
+            device_map=device,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"the model cannot be loaded: {_first_line(error)}", path=folder) from None
+    if four_bit:
+        keep_packing(model)
+    model.config.use_cache = True
+    return model
+
+
+def keep_packing(model: Any) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights for the CPU's AVX512-BF16 instructions.
+
+    It does so in the first forward pass without gradients (an evaluation), and afterwards training runs on with the
+    right loss and a wrong gradient, and merging gives garbage. Seen in bitsandbytes 0.50.2; CUDA is not concerned.
+    """
+    from bitsandbytes.nn.modules import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def adapter_config(config: LoraConfig, model: Any) -> Any:
+    """PEFT's settings for `config`. The output head never gets an adapter: it is not a hidden layer."""
+    from peft import LoraConfig as PeftLora
+
+    targets: Any = "all-linear"
+    if config.target == "attention":
+        names = {
+            name.rsplit(".", 1)[-1] for name, module in model.named_modules() if "attn" in name and _linear(module)
+        }
+        if not names:
+            raise InputError("the model has no attention layers by a known name", field="lora.target")
+        targets = sorted(names)
+    return PeftLora(
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=targets,
+        use_rslora=config.rslora,
+        use_dora=config.dora,
+        task_type="CAUSAL_LM",
+    )
+
+
+def choose_dtype(wanted: str) -> tuple[str, str]:
+    """(`bfloat16` or `float32`, why). On a CPU `auto` times one layer's matrix product in both."""
+    import torch
+
+    if wanted != "auto":
+        return wanted, "asked for"
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return ("bfloat16", "the GPU has it") if fast else ("float32", "the GPU lacks bfloat16")
+    gain = _bfloat16_gain()
+    reason = f"bfloat16 products run at {gain:.1f} times the speed of float32 here"
+    return ("bfloat16" if gain >= _BFLOAT16_GAIN else "float32"), reason
+
+
+def _bfloat16_gain() -> float:
+    import torch
+
+    def fastest(kind: torch.dtype) -> float:
+        left, right = torch.ones(256, 1024, dtype=kind), torch.ones(1024, 1024, dtype=kind)
+        times: list[float] = []
+        for _ in range(9):  # the fastest of several: a busy machine slows single ones
+            started = time.perf_counter()
+            torch.mm(left, right)
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    return fastest(torch.float32) / fastest(torch.bfloat16)
+
+
+def save(model: Any, tokenizer: Any, out: Path, *, base: str, template: str, trained: dict[str, Any]) -> Path:
+    """Write the adapter to `out/adapter`, or the whole model to `out/model`; returns the folder.
+
+    The base is named as the catalogue (or its folder) calls it: paths of this machine do not leave it. `trained` says
+    how the base was held (number type, 4-bit), so that what is measured later is what was trained.
+    """
+    adapter = hasattr(model, "peft_config")
+    folder = out / ("adapter" if adapter else "model")
+    if adapter:
+        model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+        _edit(folder / "adapter_config.json", {"base_model_name_or_path": base, "inference_mode": True})
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's card, with the path of the base in it
+    else:
+        model.config._name_or_path = base
+        model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
+        for file in folder.glob("*.json"):
+            _edit(file, {"_name_or_path": None, "name_or_path": None})
+    write_bytes(folder / "distill.json", orjson.dumps({"base": base, **trained}, option=orjson.OPT_INDENT_2))
+    for place in (out, folder):
+        write_text(place / "chat_template.jinja", template)
+    return folder
+
+
+def weights_digest(folder: Path) -> str:
+    """Identifies a folder's weights: names, sizes and content; of files over 64 MB, 64 samples of it."""
+    parts: list[Any] = []
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        step = max(1 << 20, size // 64)
+        with file.open("rb") as handle:
+            pieces: list[str] = []
+            for position in range(0, size, step):
+                handle.seek(position)
+                pieces.append(digest(handle.read(1 << 20 if size <= 1 << 26 else 1 << 16)))
+        parts.append([file.name, size, pieces])
+    config = folder / "config.json"
+    return digest([*parts, digest(config.read_bytes()) if config.is_file() else ""])
+
+
+def _edit(file: Path, changes: dict[str, Any]) -> None:
+    """Set the keys that are there; None removes them."""
+    value = loads(file.read_bytes())
+    if not isinstance(value, dict) or not changes.keys() & value.keys():
+        return
+    for key in changes.keys() & value.keys():
+        value.pop(key) if changes[key] is None else value.update({key: changes[key]})
+    write_bytes(file, orjson.dumps(value, option=orjson.OPT_INDENT_2))
+
+
+def _linear(module: Any) -> bool:
+    import torch
+
+    return isinstance(module, torch.nn.Linear)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.errors import InputError
+from distill.evaluate.holdout import find_leaks, read_holdout
+from distill.train.data import Conversation
+
+ITEM = {"messages": [{"role": "user", "content": "I lost my card!"}], "answer": '{"intent": "lost"}'}
+
+
+def write(folder: Path, *rows: dict[str, Any]) -> Path:
+    path = folder / "test.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def test_items_keep_their_labels_and_get_an_id_from_their_place(tmp_path: Path) -> None:
+    labels = {"id": "x", "leaf": ["cards", "lost"], "kind": "injection", "answer": {"b": 1}}
+    path = write(tmp_path, ITEM, {**ITEM, **labels})
+    first, second = read_holdout(path).items
+    assert (first.id, first.leaf, first.kind) == ("1", "", "")
+    assert (second.id, second.leaf, second.kind, second.answer) == ("x", "cards/lost", "injection", '{"b":1}')
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"messages": ITEM["messages"]}, "answer: this field is needed"),
+        ({"answer": "x"}, "messages: should be a list of turns"),
+        ({**ITEM, "messages": [*ITEM["messages"], {"role": "assistant", "content": "x"}]}, "ends with the answer"),
+        ({**ITEM, "messages": [{"role": "user"}]}, "messages.0.content: should be text"),
+        ({**ITEM, "id": "1"}, "the id '1' stands on line 1 too"),
+    ],
+)
+def test_a_wrong_item_is_named_with_its_line(row: dict[str, Any], says: str, tmp_path: Path) -> None:
+    path = write(tmp_path, ITEM, row)
+    with pytest.raises(InputError) as caught:
+        read_holdout(path)
+    assert str(caught.value).startswith(f"{path}:2: ")
+    assert says in str(caught.value)
+
+
+def test_the_digest_changes_with_any_answer_and_the_prompts_digest_does_not(tmp_path: Path) -> None:
+    one, other = read_holdout(write(tmp_path, ITEM)), read_holdout(write(tmp_path, {**ITEM, "answer": "y"}))
+    assert one.digest != other.digest
+    assert one.prompts_digest == other.prompts_digest
+
+
+def test_items_that_stand_in_the_training_rows_are_found(tmp_path: Path) -> None:
+    texts = ["I lost my card!", "i LOST my card", "Where is my card?", "my card is gone"]
+    rows = [{"messages": [{"role": "user", "content": text}], "answer": ""} for text in texts]
+    holdout = read_holdout(write(tmp_path, *rows))
+    seen = Conversation(
+        ({"role": "user", "content": "I lost my card!"}, {"role": "assistant", "content": "x"}), "train.jsonl:7"
+    )
+    leaks = find_leaks(holdout, [seen])
+    assert [(leak.id, leak.where, leak.exact) for leak in leaks] == [
+        ("1", "train.jsonl:7", True),
+        ("2", "train.jsonl:7", False),
+    ]

@@ -1,0 +1,127 @@
+"""The transport: whole bodies within limits, no redirects, proxies of the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+
+import httpx2
+import pytest
+
+from distill.errors import InputError
+from distill.teachers.transport import BODY_LIMIT, BodyTooLarge, LeanClient, Transport, environment_proxy, reply_of
+
+
+class Page:
+    """A server that sends the same bytes to everybody and counts."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.asked = data, 0
+
+    async def __aenter__(self) -> Page:
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(self.data)
+        await writer.drain()
+        writer.close()
+
+
+async def get(url: str) -> httpx2.Response:
+    transport = Transport(url)
+    client = LeanClient(transport)
+    try:
+        return await client.send(httpx2.Request("POST", url, content=b"{}"))
+    finally:
+        await client.aclose()
+
+
+def http(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\n".encode() + "".join(f"{line}\r\n" for line in headers).encode() + b"\r\n" + body
+
+
+async def test_packed_bodies_are_unpacked() -> None:
+    packed = gzip.compress(b'{"a": 1}')
+    async with Page(http(packed, "Content-Encoding: gzip", f"Content-Length: {len(packed)}")) as page:
+        reply = reply_of(await get(page.url))
+    assert reply.body == b'{"a": 1}'
+    assert "content-encoding" not in reply.headers
+
+
+async def test_bodies_without_a_length_are_read_to_their_end() -> None:
+    async with Page(http(b'{"a": 1}', "Content-Type: application/json", "X-Two-Words: Yes")) as page:
+        reply = reply_of(await get(page.url))
+    assert reply.body == b'{"a": 1}'
+    assert reply.headers == {"content-type": "application/json", "x-two-words": "Yes"}
+
+
+async def test_a_small_body_that_unpacks_to_a_huge_one_is_refused() -> None:
+    packed = gzip.compress(bytes(BODY_LIMIT + 1))
+    assert len(packed) < 100_000
+    async with Page(http(packed, "Content-Encoding: gzip", f"Content-Length: {len(packed)}")) as page:
+        with pytest.raises(BodyTooLarge):
+            await get(page.url)
+
+
+async def test_redirects_are_not_followed() -> None:
+    async with Page(http(b"", "Content-Length: 0")) as elsewhere:
+        moved = http(b"", f"Location: {elsewhere.url}/v1", "Content-Length: 0", status="307 Temporary Redirect")
+        async with Page(moved) as page:
+            assert (await get(page.url)).status_code == 307
+        assert elsewhere.asked == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"])
+async def test_what_is_no_whole_reply_is_an_error_of_the_connection(data: bytes) -> None:
+    async with Page(data) as page:
+        with pytest.raises(httpx2.TransportError):
+            await get(page.url)
+
+
+async def test_cookies_are_not_kept() -> None:
+    async with Page(http(b"", "Set-Cookie: session=1", "Content-Length: 0")) as page:
+        await get(page.url)
+        response = await get(page.url)
+    assert "cookie" not in response.request.headers
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "proxy"),
+    [
+        ({}, "https://api.example/v1", None),
+        ({"HTTPS_PROXY": "http://p:3128"}, "https://api.example/v1", "http://p:3128"),
+        ({"https_proxy": "p:3128"}, "https://api.example/v1", "http://p:3128"),
+        ({"HTTP_PROXY": "http://p:3128"}, "https://api.example/v1", None),
+        ({"ALL_PROXY": "http://p:3128"}, "https://api.example/v1", "http://p:3128"),
+        ({"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "api.example"}, "https://api.example/v1", None),
+        ({"HTTP_PROXY": "http://p:3128", "NO_PROXY": "127.0.0.1,localhost"}, "http://127.0.0.1:8000/v1", None),
+    ],
+)
+def test_the_proxy_of_the_environment(
+    environment: dict[str, str], url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear(monkeypatch)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert environment_proxy(url) == proxy
+
+
+def test_a_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    clear(monkeypatch)
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:pass@p:1080")
+    with pytest.raises(InputError, match="socks5") as caught:
+        environment_proxy("https://api.example/v1")
+    assert "pass" not in str(caught.value)
+
+
+def clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
