@@ -142,8 +142,8 @@ class Student:
         if self._adapter is not None:
             from peft import PeftModel
 
+            from distill.io.memory import available_memory
             from distill.train.kernels import fuse_adapters
-            from distill.train.memory import available_memory
 
             try:
                 model = PeftModel.from_pretrained(model, self._adapter, local_files_only=True)

@@ -10,8 +10,6 @@ remember. Every row ends in exactly one place: kept, rejected, or counted as inv
 from __future__ import annotations
 
 import contextlib
-import resource
-import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +28,7 @@ from distill.filters.chain import Chain, FilterContext, build_chain
 from distill.filters.reading import Batch, Source, open_source
 from distill.filters.text import present
 from distill.io import atomic_path
+from distill.io.memory import peak_memory
 from distill.recipe import FilterStep
 
 __all__ = ["FilterReport", "filter_file"]
@@ -281,8 +280,7 @@ def _account(report: FilterReport, chain: Chain, started: float, cpu_started: fl
     report.rejected = {name: dict(sorted(reasons.items())) for name, reasons in chain.counts.items() if reasons}
     report.seconds, report.cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
     report.steps = dict(chain.cpu_seconds)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    report.peak_mb = peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
+    report.peak_mb = peak_memory() / (1 << 20)
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 Several come as a JSON list of strings. Providers in strict mode take an object at the root of a schema and nothing
 else, so they are asked for `{"messages": [...]}`; embedded models are asked for the bare list, which small models
-keep to better. Both shapes are read from either, and so is a list of objects with one text each.
+keep to better. Both shapes are read from either, and so is a list of objects with one text each, or a list in a list.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ def read_items(value: Any, most: int) -> list[str]:
         value = lists[0] if len(lists) == 1 else members if not lists else None
     if isinstance(value, str):
         value = [value]
+    while isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        value = cast("list[Any]", value[0])  # small models like to put the list into another
     if not isinstance(value, list):
         raise Unstructured(f"a JSON list of {most} strings was expected")
     texts = [_text_of(item) for item in cast("list[Any]", value)]

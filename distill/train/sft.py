@@ -209,7 +209,7 @@ def _ready(model: Any, config: TrainConfig) -> int:
     import torch
 
     from distill.train.kernels import fuse_adapters
-    from distill.train.memory import available_memory
+    from distill.io.memory import available_memory
 
     if config.adapter == "full":
         return 0

@@ -26,6 +26,7 @@ import json
 import math
 import signal
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -84,6 +85,7 @@ class Loopback:
         """Forget all counts."""
         self.requests = self.answered = self.opened = 0
         self.in_flight = self.max_in_flight = 0
+        self.first_request_at: float | None = None
         self.hits: Counter[str] = Counter()
         self.seen: Counter[bytes] = Counter()
         self.paid: Counter[bytes] = Counter()
@@ -112,6 +114,7 @@ class Loopback:
             "max_in_flight": self.max_in_flight,
             "connections": self.opened,
             "faults": dict(self.hits),
+            "first_request_at": self.first_request_at,
         }
         if payloads:
             figures["payloads"] = {
@@ -148,6 +151,8 @@ class Loopback:
         nth = self.seen[digest]
         self.seen[digest] += 1
         self.requests += 1
+        if self.first_request_at is None:
+            self.first_request_at = time.time()
         if self.record:
             self.received.append((_headers(head), body))
         fault = self._fault(digest, nth, body)

@@ -221,7 +221,9 @@ class TransformersEngine:
             raise _Unsupported(f"engine transformers does not know {', '.join(odd)}; llama.cpp may", "unknown_field")
         messages = [dict(message) for message in wire["messages"]]
         if wire.get("response_format") is not None:
-            messages[-1]["content"] += _in_words(wire["response_format"])
+            # In the system turn where there is one: that is shared by all requests, and computed once.
+            place = 0 if messages[0]["role"] == "system" else -1
+            messages[place]["content"] += _in_words(wire["response_format"])
         encoded: Any = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True)
         prompt: list[int] = list(encoded["input_ids"])
         room = self._context - len(prompt)

@@ -1,4 +1,4 @@
-"""What this machine has for a local engine: cores, free memory, a name for its processor."""
+"""What this machine has for a local engine: cores, a GPU, a name for its processor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import re
 from pathlib import Path
 
-__all__ = ["available_memory", "cores", "fast_bfloat16", "has_gpu", "processor"]
+__all__ = ["cores", "fast_bfloat16", "has_gpu", "processor"]
 
 
 def cores() -> int:
@@ -21,22 +21,6 @@ def cores() -> int:
     except (OSError, ValueError):
         pass
     return max(1, count)
-
-
-def available_memory() -> int | None:
-    """Bytes that could be taken without swapping; None where the system does not say."""
-    try:
-        text = Path("/proc/meminfo").read_text("ascii")
-    except OSError:
-        return None
-    match = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
-    free = int(match.group(1)) * 1024 if match else None
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text("ascii"))
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text("ascii"))
-        return min(limit - used, free) if free is not None else limit - used
-    except (OSError, ValueError):
-        return free
 
 
 def has_gpu() -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 from distill import models
 from distill.errors import FailureClass, InputError, TeacherError
 from distill.io import digest
+from distill.io.memory import available_memory
 from distill.recipe import TeacherConfig
 from distill.teachers.base import Message, Reading, Reply, Request, SamplingParams
 from distill.teachers.failures import failure_of
@@ -25,7 +26,7 @@ from distill.teachers.local.choose import choose
 from distill.teachers.local.engine import Engine
 from distill.teachers.local.engine_llama import LlamaCppEngine
 from distill.teachers.local.engine_transformers import TransformersEngine
-from distill.teachers.local.host import available_memory, fast_bfloat16, has_gpu
+from distill.teachers.local.host import fast_bfloat16, has_gpu
 from distill.teachers.openai import OpenAITeacher
 from distill.teachers.reading import is_chat, read_chat
 
@@ -153,7 +154,7 @@ class LocalTeacher:
             return
         # Weights in 16 bits, and as much as a third of them for keys, values and buffers.
         need, free = 2 * catalogue[self.model].parameters * 4 // 3, available_memory()
-        if free is not None and free < need:
+        if free < need:
             raise InputError(f"it needs {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free")
 
     def _context(self) -> int:

@@ -1,0 +1,43 @@
+"""How much main memory this process has needed, and how much there is."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+
+__all__ = ["available_memory", "peak_memory"]
+
+
+def peak_memory() -> int:
+    """Most bytes of main memory this process has held so far.
+
+    Linux hands `ru_maxrss` down to a new program from the one that started it, so the kernel's own mark of this
+    address space (VmHWM) is read there.
+    """
+    marked = _kilobytes("/proc/self/status", "VmHWM")
+    if marked is not None:
+        return marked * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_memory() -> int:
+    """Bytes of main memory that are free or can be freed, within the container's limit where one is set."""
+    available = _kilobytes("/proc/meminfo", "MemAvailable")
+    free = available * 1024 if available is not None else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit:
+            most = limit.read().strip()
+        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as used:
+            return min(free, int(most) - int(used.read())) if most != "max" else free
+    except (OSError, ValueError):
+        return free
+
+
+def _kilobytes(file: str, field: str) -> int | None:
+    try:
+        with open(file, encoding="ascii", errors="replace") as lines:
+            return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), None)
+    except (OSError, ValueError, IndexError):
+        return None
