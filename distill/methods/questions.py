@@ -2,7 +2,8 @@
 
 Several come as a JSON list of strings. Providers in strict mode take an object at the root of a schema and nothing
 else, so they are asked for `{"messages": [...]}`; embedded models are asked for the bare list, which small models
-keep to better. Both shapes are read from either, and so is a list of objects with one text each, or a list in a list.
+keep to better. Both shapes are read from either, and so is a list of objects with one text each, or one in which
+lists stand for the texts or around them.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ def _reader(structure: Structure, most: int) -> Callable[[str], list[str]]:
 
 
 def _text_of(item: Any) -> str | None:
+    if isinstance(item, list) and len(cast("list[Any]", item)) == 1:
+        item = item[0]  # pyright: ignore[reportUnknownVariableType]
     if isinstance(item, dict):
         texts = [member for member in cast("dict[str, Any]", item).values() if isinstance(member, str)]
         item = texts[0] if len(texts) == 1 else None

@@ -210,6 +210,7 @@ async def test_the_price_of_the_question_is_not_lost_with_a_failed_answer(tmp_pa
         ({"1": "a", "2": "b"}, ["a", "b"]),
         ("a", ["a"]),
         ([["a", "b"]], ["a", "b"]),
+        ([["a"], ["b"]], ["a", "b"]),
         (["a", "b", "c", "d"], ["a", "b", "c"]),
     ],
 )
@@ -217,7 +218,7 @@ def test_shapes_of_lists(value: Any, texts: list[str]) -> None:
     assert read_items(value, 3) == texts
 
 
-@pytest.mark.parametrize("value", [[], ["", " "], 7, None, [1, 2], [["a"], ["b"]], {"a": ["x"], "b": ["y"]}])
+@pytest.mark.parametrize("value", [[], ["", " "], 7, None, [1, 2], [["a", "b"], ["c", "d"]], {"a": ["x"], "b": ["y"]}])
 def test_what_is_no_list_of_texts(value: Any) -> None:
     with pytest.raises(Unstructured, match="JSON list of 3 strings"):
         read_items(value, 3)
