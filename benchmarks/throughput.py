@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.harness import distill, loopback, table, workspace
 
 LATENCY = 0.5
-CASES = ((64, 2_000), (256, 6_000), (1000, 20_000))
+CASES = ((64, 6_400), (256, 12_800), (1000, 30_000))
 
 
 def main() -> None:

@@ -65,10 +65,15 @@ def quickstart(
     err.print(Text(recipe.name, style="bold") + Text(f": {recipe.description}"))
     size = sum(item.model.size for item in absent) / 1e6
     err.print(f"  1. fetch {size:,.0f} MB of weights ({', '.join(item.name for item in absent) or 'all here'})")
-    err.print(f"  2. the teacher writes {recipe.plan.target} rows              about 8 minutes on 2 cores")
-    err.print("  3. filters and the dataset                 seconds")
-    err.print("  4. the student is trained                  about 5 minutes")
-    err.print("  5. base, student and teacher on the holdout  about 5 minutes")
+    for number, (step, minutes) in enumerate(
+        (
+            (f"the teacher writes {recipe.plan.target} rows, and filters judge them", 10),
+            ("the student is trained", 5),
+            ("base, student and teacher answer the holdout", 7),
+        ),
+        start=2,
+    ):
+        err.print(f"  {number}. {step:<56} about {minutes} minutes on 2 cores")
     for item in absent:
         err.print(f"fetching {item.name}")
         pull(item.name)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -135,16 +136,24 @@ def _tensors(source: Path, skeleton: Any, progress: Progress) -> Iterator[tuple[
     architecture = loader.read_field(reader, "general.architecture")[0]
     processor = loader.TENSOR_PROCESSORS.get(architecture, loader.TensorProcessor)(config=read["config"])
     names = loader.get_gguf_hf_weights_map(skeleton, processor)
-    for number, tensor in enumerate(reader.tensors):
-        progress("converting tensors", number, len(reader.tensors))
+
+    def convert(tensor: Any) -> tuple[str, Any]:
         made = processor.process(
             weights=dequantize(tensor.data, tensor.tensor_type),
             name=tensor.name,
             tensor_key_mapping=names,
             parsed_parameters=read,
         )
-        if made.name in names:
-            yield names[made.name], torch.from_numpy(made.weights.copy()).to(torch.bfloat16).contiguous()
+        # Numbers of 16 bits are what stays; those of 32 bits are gone with each tensor.
+        half = torch.from_numpy(made.weights.copy()).to(torch.bfloat16).contiguous() if made.name in names else None
+        return made.name, half
+
+    # Unpacking is numpy's work, on one core each; more than a few at once would cost the memory that is saved here.
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for number, (name, weights) in enumerate(pool.map(convert, reader.tensors)):
+            progress("converting tensors", number, len(reader.tensors))
+            if weights is not None:
+                yield names[name], weights
 
 
 def _strip_names(file: Path) -> None:
