@@ -67,44 +67,48 @@ class Splitter:
     def choose(self) -> int:
         """Decide; returns the rows of the validation split."""
         self._validation.clear()
-        by_leaf: dict[Leaf, list[tuple[Hashable, _Group]]] = {}
+        by_leaf: dict[Leaf, _Line] = {}
         for key, group in sorted(self._groups.items(), key=lambda item: item[1].order):
-            by_leaf.setdefault(group.leaf, []).append((key, group))
-        total = sum(group.rows for group in self._groups.values())
-        wanted = self._share * total
-        targets = {leaf: self._share * sum(g.rows for _, g in groups) for leaf, groups in by_leaf.items()}
-        taken = dict.fromkeys(by_leaf, 0)
+            by_leaf.setdefault(group.leaf, _Line()).groups.append((key, group))
+        wanted = self._share * sum(group.rows for group in self._groups.values())
+        for line in by_leaf.values():
+            line.target = self._share * sum(group.rows for _, group in line.groups)
         # First every leaf by itself, up to its share; a group is taken when that brings the leaf closer to it.
-        for leaf, groups in by_leaf.items():
-            while self._next(groups) is not None and taken[leaf] + self._size(groups) / 2 <= targets[leaf]:
-                taken[leaf] += self._take(groups)
+        for line in by_leaf.values():
+            while (group := line.next) is not None and line.taken + group.rows / 2 <= line.target:
+                self._validation.add(line.take())
         # Then the leaves whose groups are larger than their share: the one that misses most gives next.
-        while True:
-            able = [leaf for leaf, groups in by_leaf.items() if self._next(groups) is not None and taken[leaf] == 0]
-            if not able:
+        while able := [line for line in by_leaf.values() if line.next is not None and line.taken == 0]:
+            line = max(able, key=lambda line: (line.target, line.groups[0][1].order))
+            if sum(line.taken for line in by_leaf.values()) + line.groups[0][1].rows / 2 > wanted:
                 break
-            leaf = max(able, key=lambda leaf: (targets[leaf] - taken[leaf], by_leaf[leaf][0][1].order))
-            if sum(taken.values()) + self._size(by_leaf[leaf]) / 2 > wanted:
-                break
-            taken[leaf] += self._take(by_leaf[leaf])
-        return sum(taken.values())
+            self._validation.add(line.take())
+        return sum(line.taken for line in by_leaf.values())
 
     def is_validation(self, slot: int, seeds: Sequence[str]) -> bool:
         return _key(slot, seeds) in self._validation
 
-    def _next(self, groups: list[tuple[Hashable, _Group]]) -> _Group | None:
-        """The group a leaf would give next; its last one stays in train."""
-        left = [group for key, group in groups if key not in self._validation]
-        return left[0] if len(left) > 1 else None
 
-    def _size(self, groups: list[tuple[Hashable, _Group]]) -> int:
-        group = self._next(groups)
-        return group.rows if group is not None else 0
+@dataclass(slots=True)
+class _Line:
+    """The groups of one leaf, in the order in which they go to validation."""
 
-    def _take(self, groups: list[tuple[Hashable, _Group]]) -> int:
-        key, group = next((key, group) for key, group in groups if key not in self._validation)
-        self._validation.add(key)
-        return group.rows
+    groups: list[tuple[Hashable, _Group]] = field(default_factory=list[tuple[Hashable, _Group]])
+    target: float = 0.0
+    taken: int = 0
+    """Rows."""
+    _gone: int = 0
+
+    @property
+    def next(self) -> _Group | None:
+        """The group that would go next; the last one stays in train."""
+        return self.groups[self._gone][1] if self._gone < len(self.groups) - 1 else None
+
+    def take(self) -> Hashable:
+        key, group = self.groups[self._gone]
+        self._gone += 1
+        self.taken += group.rows
+        return key
 
 
 def _key(slot: int, seeds: Iterable[str]) -> int | tuple[str, ...]:
