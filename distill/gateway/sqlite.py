@@ -2,8 +2,10 @@
 
 WAL mode with `synchronous=FULL`: a commit is on disk when it returns, readers never wait for the writer, and what a
 killed process left in the write-ahead log is taken up by the next one. One thread writes, in groups (`Writer`); reads
-are single lookups by key on a connection of the caller's thread, after a filter in memory has said that they may
-succeed. Bodies are stored as they came: compressing them would be the dearest step of storing and replaying an answer.
+are lookups by key on a connection of the caller's thread, after a filter in memory has said that they may succeed. A
+replay asks for answers in about the order in which they came, so a lookup that follows another one takes the next few
+rows along: finding a row is most of its price. Bodies are stored as they came: compressing them would be the dearest
+step of storing and replaying an answer.
 
 Every row carries a CRC-32 of its body, because SQLite does not notice a changed byte inside a value. A row that fails
 it counts as absent: its question is asked again and the answer replaces it.
@@ -18,6 +20,7 @@ import sqlite3
 import zlib
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from distill.errors import RunError
 from distill.gateway.budget import Amount
@@ -31,7 +34,11 @@ from distill.gateway.writer import Writer
 __all__ = ["SqliteStore"]
 
 _CHECKED_BYTES = 256 * 1024 * 1024
-_SELECT = f"SELECT {COLUMNS}, crc FROM answers WHERE key = ?"  # noqa: S608 - constant
+_SELECT = f"SELECT {COLUMNS}, crc, id FROM answers WHERE key = ?"  # noqa: S608 - constant
+_NEXT = f"SELECT key, {COLUMNS}, crc FROM answers WHERE id > ? AND id <= ?"  # noqa: S608 - constant
+_AHEAD = 64
+_HELD_BYTES = 8 << 20
+"""Of bodies read ahead and not asked for yet."""
 
 
 class SqliteStore:
@@ -44,6 +51,9 @@ class SqliteStore:
         self._known = known
         self._lock = lock
         self._closed = False
+        self._ahead: dict[bytes, tuple[Any, ...]] = {}
+        self._ahead_bytes = 0
+        self._last_found = -_AHEAD
 
     @classmethod
     def open(cls, path: Path, *, max_bytes: int | None = None) -> SqliteStore:
@@ -88,16 +98,39 @@ class SqliteStore:
         """The answer, or None."""
         if not self._known.maybe(key):
             return None
-        try:
-            row = self._reader.execute(_SELECT, (bytes.fromhex(key),)).fetchone()
-        except sqlite3.Error as error:
-            raise self._broken(error) from None
-        if row is None or zlib.crc32(row[4]) != row[-1]:
-            return None
-        return Record(key, *row[:-1])
+        wanted = bytes.fromhex(key)
+        row = self._ahead.pop(wanted, None)
+        if row is not None:
+            self._ahead_bytes -= len(row[4])
+        else:
+            try:
+                found = self._reader.execute(_SELECT, (wanted,)).fetchone()
+                if found is None:
+                    return None
+                row = found[:-1]
+                self._read_ahead(found[-1])
+            except sqlite3.Error as error:
+                raise self._broken(error) from None
+        return Record(key, *row[:-1]) if zlib.crc32(row[4]) == row[-1] else None
+
+    def _read_ahead(self, place: int) -> None:
+        """Take the rows after `place` along when the lookup before this one was close by."""
+        near, self._last_found = abs(place - self._last_found) <= _AHEAD, place
+        if not near:
+            return
+        if self._ahead_bytes > _HELD_BYTES:
+            self._ahead.clear()
+            self._ahead_bytes = 0
+        for name, *row in self._reader.execute(_NEXT, (place, place + _AHEAD)):
+            if name not in self._ahead:
+                self._ahead[name] = tuple(row)
+                self._ahead_bytes += len(row[4])
+        self._last_found = place + _AHEAD
 
     async def put(self, record: Record, *, replace: bool = False) -> Record:
         """Returns once the answer is on disk."""
+        stale = self._ahead.pop(bytes.fromhex(record.key), None)
+        self._ahead_bytes -= len(stale[4]) if stale is not None else 0
         return await self._writer.put(record, replace=replace)
 
     def lose(self, run: str, amount: Amount) -> None:

@@ -7,6 +7,7 @@ import random
 import sqlite3
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -215,3 +216,24 @@ def test_the_filter_never_forgets_a_key() -> None:
         known.add(key(n))
     assert all(known.maybe(key(n)) for n in range(6000))
     assert sum(known.maybe(key(n)) for n in range(6000, 16000)) < 20
+
+
+async def test_what_is_read_ahead_is_what_stands_in_the_file(path: Path) -> None:
+    await fill(path, 300)
+    with SqliteStore.open(path) as store:
+        for n in [*range(150), *random.Random(3).sample(range(300), 300), *range(299, -1, -1)]:
+            assert store.get(key(n)) == record(n)
+            if n == 120:
+                await store.put(record(121, body=b"newer"), replace=True)
+                assert store.get(key(121)) == record(121, body=b"newer")
+                await store.put(record(121), replace=True)
+        assert store.get(key(301)) is None
+
+
+async def test_a_body_of_any_size_is_found_once_what_is_held_is_let_go(path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("distill.gateway.sqlite._HELD_BYTES", 2_000)
+    await fill(path, 200)
+    with SqliteStore.open(path) as store:
+        for n in range(200):
+            assert store.get(key(n)) == record(n)
+            assert store.get(key((7 * n) % 200)) == record((7 * n) % 200)
