@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -23,7 +23,8 @@ from distill.cli.console import (
 )
 from distill.cli.logs import mask
 from distill.cli.progress import duration, money, watch
-from distill.errors import RunError
+from distill.cli.rehearsal import rehearse
+from distill.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from distill.engine import Summary
@@ -37,23 +38,42 @@ def generate(
     new: NewOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave as soon as everything waits for batches (exit code 3).")
+    ] = False,
+    simulate: Annotated[
+        str | None,
+        typer.Option(
+            "--simulate",
+            metavar="PLAN",
+            help="Rehearse offline in a folder of its own: latency=2s,rpm=500,p429=0.02,crash=3",
+        ),
+    ] = None,
 ) -> None:
     """Write a dataset: plan, ask, filter, to the target.
 
     The same command again continues an unfinished run; nothing paid is paid twice.
     """
-    summary = generate_run(find_recipe(recipe), run=run, new=new, quiet=quiet)
+    if simulate is not None:
+        if run is not None or new or detach:
+            raise InputError("goes with no --run, --new or --detach: a rehearsal has its own", field="--simulate")
+        rehearsal, more = rehearse(find_recipe(recipe), simulate, quiet=quiet)
+        _show(rehearsal)
+        if json:
+            print_json({**rehearsal.as_json(), "rehearsal": more})
+        raise typer.Exit(rehearsal.exit_code)
+    summary = generate_run(find_recipe(recipe), run=run, new=new, quiet=quiet, detach=detach)
     if json:
         print_json(summary.as_json())
     raise typer.Exit(summary.exit_code)
 
 
-def generate_run(path: Path, *, run: Path | None, new: bool, quiet: bool) -> Summary:
+def generate_run(path: Path, *, run: Path | None, new: bool, quiet: bool, detach: bool = False) -> Summary:
     """Drive a run from the terminal and say how it ended; returns its `Summary`."""
     from distill.engine import open_run
     from distill.studio.report import write_report
 
-    session = open_run(path, run=run, new=new)
+    session = open_run(path, run=run, new=new, detach=detach)
     mask(session.secrets)
     done = session.finished()
     if done is None:

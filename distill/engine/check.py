@@ -11,6 +11,7 @@ from typing import Literal
 from distill.assets import find
 from distill.engine.prepare import Prepared, prepare
 from distill.errors import InputError
+from distill.filters.cost import cost_notes
 from distill.gateway import price_for
 from distill.models import path as model_path
 from distill.recipe import Recipe, literal_secret, resolve_secret
@@ -73,6 +74,8 @@ def _filters(prepared: Prepared) -> Iterator[Finding]:
     chain = prepared.chain()
     names = ", ".join(step.name for step in chain.steps) or "none"
     yield Finding("ok", "filters", names)
+    for note in cost_notes(prepared.steps):
+        yield Finding("warn", "filters", note)
     for eval_set in prepared.eval_sets:
         yield Finding(
             "ok",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -13,6 +14,7 @@ from distill.dataset import Failure, Row, RowWriter, failures_to_table, rows_to_
 from distill.dataset.schema import FAILED_SCHEMA, KEPT_SCHEMA, REJECTED_SCHEMA
 from distill.engine.accounting import Account
 from distill.filters import Chain, ChainVerdicts
+from distill.teachers import Message
 
 __all__ = ["Decider", "Outcome"]
 
@@ -20,6 +22,7 @@ Outcome = tuple[tuple[str, ...], list[Row | Failure]]
 """The leaf of a slot, and what the slot made."""
 
 _QUOTA = "quota"
+_TEXTS = ("messages", "reasoning", "answer", "chosen", "rejected")
 
 
 class Decider:
@@ -56,6 +59,9 @@ class Decider:
         """Judge, count and write; returns the kept rows."""
         rows = [item for _, items in outcomes for item in items if isinstance(item, Row)]
         failures = [item for _, items in outcomes for item in items if isinstance(item, Failure)]
+        if self._chain.rewriters:
+            hide = self._chain.hide
+            failures = [replace(item, raw=hide(item.raw), message=hide(item.message)) for item in failures]
         for failure in failures:
             self._account.fail(failure.slot.leaf, failure.failure.value, failure.cost)
         if failures:
@@ -75,7 +81,7 @@ class Decider:
                 verdicts.surplus(position, _QUOTA, "surplus", "the quota was full")
             if verdicts.keep[position]:
                 account.keep(row.slot.leaf, row.cost)
-                kept.append(row)
+                kept.append(_as_written(row, verdicts, position))
             else:
                 account.reject(row.slot.leaf, verdicts.filter[position], verdicts.reason[position], row.cost)
         self._kept.write(verdicts.kept_table(table))
@@ -87,3 +93,11 @@ class Decider:
         if self._by_leaf:
             return self._account.leaves[row.slot.leaf].missing > 0
         return self._account.kept < self._target
+
+
+def _as_written(row: Row, verdicts: ChainVerdicts, position: int) -> Row:
+    """The row with what filters rewrote in it: nobody is handed what no file may hold."""
+    changed = {name: column[position].as_py() for name, column in verdicts.columns.items()}
+    if "messages" in changed:
+        changed["messages"] = tuple(Message(turn["role"], turn["content"]) for turn in changed["messages"])
+    return replace(row, **{name: changed[name] for name in _TEXTS if name in changed})

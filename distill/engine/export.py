@@ -11,12 +11,14 @@ from typing import Any
 
 import orjson
 
+from distill.assets import find
 from distill.dataset.card import CardFacts, TeacherFacts
 from distill.dataset.export import write_dataset
 from distill.engine.accounting import Account
 from distill.engine.prepare import Prepared
 from distill.engine.rundir import RunDir
 from distill.engine.session import teachers_used
+from distill.filters.mixing import Mixed, general_rows, wanted_rows
 from distill.gateway import price_for
 from distill.io import write_bytes
 
@@ -52,7 +54,20 @@ def export(prepared: Prepared, account: Account, directory: RunDir) -> dict[str,
     if layout.format == "auto" and recipe.method.kind == "response":
         # A thinking teacher's rows have a chain too; the answer alone is what the method is for.
         layout = layout.model_copy(update={"format": "messages"})
-    report = write_dataset(directory.rows, directory.dataset, layout, seed=recipe.seed, card=facts)
+    mixed: Mixed | None = None
+
+    def extra(own: int) -> list[dict[str, Any]]:
+        nonlocal mixed
+        if recipe.dataset.mix is None:
+            return []
+        path = find("data", recipe.dataset.mix.path, base=recipe.folder)
+        wanted = wanted_rows(own, recipe.dataset.mix.share)
+        mixed = general_rows(path, wanted, folder=recipe.folder, eval_sets=prepared.eval_sets)
+        return mixed.records
+
+    report = write_dataset(directory.rows, directory.dataset, layout, seed=recipe.seed, card=facts, extra=extra)
     metrics = {**counts, "leaves": account.leaves_as_json(), "dataset": {"format": report.format, "rows": report.rows}}
+    if mixed is not None:
+        metrics["mixed"] = {"rows": len(mixed.records), "rejected": mixed.rejected, "note": mixed.note}
     write_bytes(directory.metrics, orjson.dumps(metrics, option=orjson.OPT_INDENT_2))
     return report.as_json()

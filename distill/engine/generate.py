@@ -32,6 +32,7 @@ def open_run(
     run: Path | str | None = None,
     workspace: Path | str | None = None,
     new: bool = False,
+    detach: bool = False,
 ) -> Run:
     """The run that a recipe belongs to, ready to execute.
 
@@ -40,6 +41,7 @@ def open_run(
         run: the run directory; left out, the newest run of this recipe with the same inputs, else the next number.
         workspace: where runs and answers stand; left out, the workspace around the recipe.
         new: begin another run even if one with the same inputs exists.
+        detach: end as soon as everything waits for batches at the providers.
 
     Raises:
         InputError: the recipe or a file it names is wrong.
@@ -53,7 +55,7 @@ def open_run(
         directory = RunDir(Path(run))
     else:
         directory = find_run(prepared.workspace, recipe.name, prepared.inputs, new=new)
-    return Run(prepared, directory)
+    return Run(prepared, directory, detach=detach)
 
 
 async def generate(

@@ -82,6 +82,8 @@ def prepare(recipe: Recipe, *, workspace: Path | None = None) -> Prepared:
     eval_sets = _eval_sets(recipe)
     for eval_set in eval_sets:
         digests[f"eval {eval_set.path}"] = _file(find("data", eval_set.path, base=folder))
+    if recipe.dataset.mix is not None:
+        find("data", recipe.dataset.mix.path, base=folder)  # missing is an error now, not when all is paid
     return Prepared(
         recipe=recipe,
         workspace=workspace or workspace_of(folder),

@@ -32,7 +32,7 @@ from distill.engine.prepare import Prepared
 from distill.engine.pump import Pump
 from distill.engine.rounds import plan_round
 from distill.engine.rundir import RunDir
-from distill.engine.session import SlotAsk, secrets_of, teachers_used, width
+from distill.engine.session import SlotAsk, batching_of, secrets_of, teachers_used, width
 from distill.errors import AnswerError, DistillError, Halted, InputError, RunError, TeacherError, first_of
 from distill.gateway import Event, Gateway, SqliteStore
 from distill.io.disk import disk_error
@@ -51,13 +51,18 @@ _WINDOW = 4096  # outcomes a fast worker may be ahead of the slowest
 
 
 class Run:
-    """A run of a prepared recipe in a directory. `execute` once; `drain` from a signal handler."""
+    """A run of a prepared recipe in a directory. `execute` once; `drain` from a signal handler.
+
+    Args:
+        detach: end as soon as everything waits for batches at the providers.
+    """
 
     def __init__(
         self,
         prepared: Prepared,
         directory: RunDir,
         *,
+        detach: bool = False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -66,6 +71,7 @@ class Run:
         self.summary: Summary | None = None
         """How the session ended; also where `execute` raises because the run cannot go on."""
         recipe = prepared.recipe
+        self._detach = detach
         self._clock, self._sleep = clock, sleep
         self._started = clock()
         self._planner = prepared.planner()
@@ -165,7 +171,11 @@ class Run:
     async def _session(self, description: dict[str, Any], emit: Emit | None) -> Summary:
         recipe = self.prepared.recipe
         earlier = Summary.of_last(self.directory.path, description)
-        teachers = {name: make_teacher(name, recipe.teachers[name]) for name in teachers_used(recipe)}
+        teachers = {
+            name: make_teacher(name, recipe.teachers[name], clock=self._clock, sleep=self._sleep)
+            for name in teachers_used(recipe)
+        }
+        batching = batching_of(recipe, self.prepared.workspace, detach=self._detach)
         store = SqliteStore.open(self.prepared.workspace / ".distill" / "answers.sqlite")
         try:
             gateway = Gateway(
@@ -177,6 +187,7 @@ class Run:
                 clock=self._clock,
                 sleep=self._sleep,
                 on_event=self._tell,
+                batching=batching,
             )
             self.directory.write(description)
             self._gateway = gateway
@@ -196,6 +207,8 @@ class Run:
             raise first_of(group) from None
         finally:
             store.close()
+            if batching is not None:
+                batching.ledger.close()
         summary = conclude(
             self.prepared,
             self.directory,

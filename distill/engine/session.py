@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
+from pathlib import Path
 
 from distill.dataset import Failure
 from distill.engine.ledger import Ledger
-from distill.errors import AnswerError, TeacherError
-from distill.gateway import Gateway, TeacherStats
+from distill.errors import AnswerError, InputError, TeacherError
+from distill.gateway import Batching, BatchLedger, Gateway, TeacherStats
 from distill.planning import Slot
 from distill.recipe import Recipe, resolve_secret
-from distill.teachers import Answer, Request
+from distill.teachers import Answer, Request, make_batches
 
-__all__ = ["SlotAsk", "as_tokens", "secrets_of", "teachers_used", "width"]
+__all__ = ["SlotAsk", "as_tokens", "batching_of", "secrets_of", "teachers_used", "width"]
 
 _SAMPLES = 1 << 16
 
@@ -79,8 +80,41 @@ def teachers_used(recipe: Recipe) -> list[str]:
 
 def width(recipe: Recipe) -> int:
     """Slots under way at once that keep every teacher busy: a slot asks one teacher at a time or several, and
-    spends a little of its life on the disk and in the filters."""
-    return sum(recipe.teachers[name].max_concurrency for name in teachers_used(recipe)) * 5 // 4 + 8
+    spends a little of its life on the disk and in the filters. What is asked by batch waits for hours, so that as
+    many as may wait at once are under way."""
+    teachers = [recipe.teachers[name] for name in teachers_used(recipe)]
+    online = sum(teacher.max_concurrency for teacher in teachers) * 5 // 4 + 8
+    return max([online, *(teacher.batch.in_flight for teacher in teachers if teacher.mode != "online")])
+
+
+def batching_of(recipe: Recipe, workspace: Path, *, detach: bool = False) -> Batching | None:
+    """How the recipe's teachers are asked by batch; None where all are asked online. Its ledger is to be closed.
+
+    A teacher that is asked online now, and has batches open from before, is among them: what they hold is paid.
+
+    Raises:
+        InputError: nothing would be left to run when the process is detached from it.
+    """
+    path = workspace / ".distill" / "batches.sqlite"
+    configs = {name: recipe.teachers[name] for name in teachers_used(recipe)}
+    modes = {config.mode for config in configs.values()}
+    if modes <= {"online"}:
+        if detach:
+            raise InputError(
+                "no teacher of this recipe is asked by batch, so that nothing would go on without this process",
+                field="--detach",
+                hint="Set `mode: batch` in the teacher's section, or leave --detach out.",
+            )
+        if not path.exists():
+            return None
+    ledger = BatchLedger.open(path)
+    can = {name: make_batches(name, each) for name, each in configs.items() if each.provider in ("openai", "anthropic")}
+    teachers = {
+        name: batches
+        for name, batches in can.items()
+        if configs[name].mode != "online" or ledger.open_entries(batches.account, configs[name].model)
+    }
+    return Batching(ledger, teachers, detach=detach)
 
 
 def as_tokens(stats: Iterable[TeacherStats]) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """The one door to every teacher: durable answers, rate limits, adaptive concurrency, retries, money."""
 
+from distill.gateway.batch import Batching, BatchLedger
 from distill.gateway.gateway import Gateway
 from distill.gateway.keys import request_key
 from distill.gateway.money import Tariff, cost, price_for, tariff_for, usd
@@ -9,6 +10,8 @@ from distill.gateway.store import AnswerStore, Record, Spent, StoreStats
 
 __all__ = [
     "AnswerStore",
+    "BatchLedger",
+    "Batching",
     "Event",
     "Gateway",
     "Record",

@@ -76,6 +76,10 @@ class Purse:
         if not granted:
             raise self.reached(worst)
 
+    def hold(self, worst: Amount) -> None:
+        """Set aside what an earlier session has sent and nobody has answered yet, whatever the caps say."""
+        self._take(worst)
+
     def settle(self, worst: Amount, real: Amount) -> None:
         """The answer came and cost `real`."""
         self.spent += real

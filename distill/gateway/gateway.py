@@ -28,6 +28,7 @@ from distill.errors import (
     UnreadableText,
 )
 from distill.gateway.account import Account
+from distill.gateway.batch import BatchDesk, Batching
 from distill.gateway.calls import Call, Caller, read
 from distill.gateway.desk import Desk, check_prices
 from distill.gateway.ending import Ending, fresh
@@ -55,6 +56,7 @@ class Gateway:
         run: who pays; budgets hold over all sessions with the same name.
         clock, sleep, random: time in seconds, how to wait, and where the draws of a teacher's jitter come from.
         on_event: told of everything that happens; must be quick.
+        batching: how the teachers in it are asked by batch; without it everybody is asked online.
 
     Raises:
         InputError: a price is not known and the budget needs it.
@@ -72,6 +74,7 @@ class Gateway:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], random_module.Random] = random_module.Random,
         on_event: Callable[[Event], None] | None = None,
+        batching: Batching | None = None,
     ) -> None:
         self._desks = {
             name: Desk(name, teacher, configs[name], clock=clock, sleep=sleep, rng=random())
@@ -94,6 +97,26 @@ class Gateway:
             clock=clock,
             tell=None if on_event is None else self._tell,
         )
+        self._batches = (
+            {
+                name: BatchDesk(
+                    self._desks[name],
+                    store,
+                    self._account,
+                    self._ending,
+                    batching,
+                    run=run,
+                    online=self._caller,
+                    idle=self._all_wait,
+                    clock=clock,
+                    sleep=sleep,
+                    tell=None if on_event is None else self._tell,
+                )
+                for name in batching.teachers
+            }
+            if batching is not None
+            else {}
+        )
         self._calls: dict[str, Call] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -113,11 +136,14 @@ class Gateway:
                     await desk.teacher.start()
                 except TeacherError as error:
                     raise RunError(f"teacher {desk.name} could not be started: {error.message}") from None
+            for batches in self._batches.values():
+                await batches.start()
             await self._group.__aenter__()
         except BaseException:
             await self._close_teachers()
             raise
         self._helpers = [self._group.create_task(desk.lane.pace()) for desk in self._desks.values()]
+        self._helpers += [self._group.create_task(batches.work()) for batches in self._batches.values()]
         self._helpers.append(self._group.create_task(self._watch_patience()))
         if self._budget.hours is not None:
             self._helpers.append(self._group.create_task(self._watch_hours(self._budget.hours)))
@@ -204,6 +230,8 @@ class Gateway:
         for desk in self._desks.values():
             desk.stats.in_flight = desk.lane.concurrency.in_flight
             desk.stats.limit = desk.lane.concurrency.limit
+        for name, batches in self._batches.items():
+            self._desks[name].stats.in_flight += batches.waiting
         return {name: desk.stats for name, desk in self._desks.items()}
 
     @property
@@ -263,7 +291,8 @@ class Gateway:
         """Runs as a task of the gateway; whatever happens ends in the call's future."""
         future = call.future
         try:
-            record, reading = await self._caller.carry_out(call)
+            carrier = self._batches.get(call.desk.name) or self._caller
+            record, reading = await carrier.carry_out(call)
             if not future.done():
                 reading = reading or read(call.desk, record.body, record.key)
                 future.set_result(self._answer(call.desk, record, reading))
@@ -286,6 +315,8 @@ class Gateway:
         self._account.purse.dismiss()
         for desk in self._desks.values():
             desk.lane.dismiss()
+        for batches in self._batches.values():
+            batches.dismiss()
         if not self._announced:
             self._announced = True
             self._tell("halted", "", error.message, 0.0)
@@ -315,7 +346,19 @@ class Gateway:
             )
         )
 
+    def _all_wait(self) -> tuple[bool, bool, int]:
+        """Whether every call waits for a batch, whether all those are submitted, and a figure that changes with
+        everything that is answered."""
+        waiting = sum(batches.waiting for batches in self._batches.values())
+        sent = all(batches.sent for batches in self._batches.values())
+        stats = [desk.stats for desk in self._desks.values()]
+        answers = sum(each.replayed + each.reused + each.answered for each in stats)
+        return len(self._calls) == waiting, sent, answers + waiting
+
     async def _close_teachers(self) -> None:
+        for batches in self._batches.values():
+            with contextlib.suppress(DistillError, OSError):
+                await batches.close()
         for desk in self._desks.values():
             with contextlib.suppress(DistillError, OSError):
                 await desk.teacher.close()

@@ -12,7 +12,7 @@ from distill.teachers import Usage
 
 __all__ = ["Event", "EventKind", "TeacherStats"]
 
-EventKind = Literal["answered", "refused", "retry", "failed", "paused", "lost", "halted"]
+EventKind = Literal["answered", "refused", "retry", "failed", "paused", "lost", "halted", "batch"]
 
 
 class Event(NamedTuple):

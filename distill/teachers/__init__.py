@@ -11,20 +11,25 @@ from distill.teachers.base import (
     Teacher,
     Usage,
 )
-from distill.teachers.factory import make_teacher
+from distill.teachers.batch import Batch, BatchTeacher, Result
+from distill.teachers.factory import make_batches, make_teacher
 from distill.teachers.ratelimit import Remaining, limits_from
 
 __all__ = [
     "Answer",
+    "Batch",
+    "BatchTeacher",
     "Finish",
     "Message",
     "Reading",
     "Remaining",
     "Reply",
     "Request",
+    "Result",
     "SamplingParams",
     "Teacher",
     "Usage",
     "limits_from",
+    "make_batches",
     "make_teacher",
 ]

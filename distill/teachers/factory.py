@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 from distill.errors import InputError
 from distill.recipe import TeacherConfig, resolve_secret
 from distill.teachers.base import Teacher
+from distill.teachers.batch import BatchTeacher
 
-__all__ = ["make_teacher"]
+__all__ = ["make_batches", "make_teacher"]
 
 
 def make_teacher(
@@ -59,6 +60,27 @@ def make_teacher(
             from distill.teachers.simulated import SimulatedTeacher
 
             return SimulatedTeacher(config, clock=clock, sleep=sleep)
+
+
+def make_batches(name: str, config: TeacherConfig) -> BatchTeacher:
+    """The batch API of the teacher that section `teachers.<name>` describes; `make_teacher` has checked its key.
+
+    Raises:
+        InputError: its provider has none.
+    """
+    key = resolve_secret(config.api_key)
+    key = key.strip() if key is not None else None
+    match config.provider:
+        case "openai":
+            from distill.teachers.batch_openai import OpenAIBatches
+
+            return OpenAIBatches(config, api_key=key)
+        case "anthropic":
+            from distill.teachers.batch_anthropic import AnthropicBatches
+
+            return AnthropicBatches(config, api_key=key)
+        case _:
+            raise InputError(f"provider {config.provider} has no batch API", field=f"teachers.{name}.mode")
 
 
 def _fit_for_headers(name: str, config: TeacherConfig, key: str | None) -> None:

@@ -1,0 +1,377 @@
+"""`distill estimate`: what a run will cost, how long it takes and what it yields, before it is paid.
+
+A pilot (`estimate_pilot`) is asked for real; the rest is played through many times (`estimate_model`). Every figure
+comes with an interval that holds in at least 80 of 100 cases, as far as the slots to come are like the pilot's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from distill.engine.estimate_model import Floats, Interval, Plays, interval, play
+from distill.engine.estimate_pilot import Pilot, Trial, Used, run_pilot
+from distill.engine.prepare import Prepared
+from distill.engine.session import teachers_used
+from distill.errors import InputError
+from distill.gateway import Tariff, tariff_for, usd
+from distill.recipe import Recipe, TeacherConfig
+from distill.teachers import Usage
+
+__all__ = ["Alternative", "Estimate", "Share", "Spending", "estimate"]
+
+_PLAYS = 300
+_USABLE = 0.985  # of a rate limit, as the gateway keeps to it
+_PARTS = ("requests", "input", "output", "reasoning", "cached", "cost")
+_DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What one step asks of one teacher. Tokens; USD, None where the price is not known."""
+
+    teacher: str
+    model: str
+    step: str
+    requests: Interval
+    input: Interval
+    output: Interval
+    reasoning: Interval
+    cached: Interval
+    cost_usd: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share that the pilot showed, and what it may really be."""
+
+    seen: int
+    of: int
+    share: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """The same run another way."""
+
+    name: str
+    cost_usd: Interval | None
+    per_accepted_usd: Interval | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Whole runs, the pilot included; `pilot_usd` of it is paid already."""
+
+    target: int
+    pilot_slots: int
+    pilot_kept: int
+    pilot_usd: Decimal | None
+    cost_usd: Interval | None
+    per_accepted_usd: Interval | None
+    accepted: Interval
+    complete: float
+    """Share of the plays that reached the target."""
+    slots: Interval
+    rounds: Interval
+    seconds: Interval | None
+    """None where every answer of the pilot came from the store, so that nothing was timed."""
+    bound_by: str
+    spending: list[Spending]
+    leaves: dict[str, Share]
+    losses: dict[str, Share]
+    """By filter (of the rows that reach it), and by failure (of all rows)."""
+    alternatives: list[Alternative]
+    simulated: bool
+
+    def as_json(self) -> dict[str, Any]:
+        value = asdict(self)
+        value["pilot_usd"] = None if self.pilot_usd is None else float(self.pilot_usd)
+        return {"interval": 0.8, **value}
+
+
+async def estimate(
+    prepared: Prepared,
+    count: int,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Estimate:
+    """Run the pilot and play the run through.
+
+    Raises:
+        InputError: a price is needed and not known.
+        Halted, RunError: the teachers cannot be asked.
+    """
+    pilot = await run_pilot(prepared, count, clock=clock, sleep=sleep)
+    if not any(trial.used for trial in pilot.trials):
+        raise InputError(
+            "no slot of the pilot brought an answer: there is nothing to estimate from",
+            hint="`distill preview` shows what the teachers say.",
+        )
+    recipe = prepared.recipe
+    books = _Books(recipe, pilot)
+    plays = _plays(prepared, pilot, books.used)
+    cost = books.cost_of(plays)
+    seconds, bound_by = _time(recipe, pilot, books, plays)
+    others = _alternatives(recipe, books, plays)
+    fewer = await _fewer_samples(prepared, count, clock=clock, sleep=sleep)
+    return Estimate(
+        target=recipe.plan.target,
+        pilot_slots=len(pilot.trials),
+        pilot_kept=sum(trial.kept for trial in pilot.trials),
+        pilot_usd=books.paid,
+        cost_usd=None if cost is None else interval(cost),
+        per_accepted_usd=None if cost is None else interval(cost / np.maximum(plays.kept, 1)),
+        accepted=interval(plays.kept),
+        complete=float((plays.kept >= recipe.plan.target).mean()),
+        slots=interval(plays.slots),
+        rounds=interval(plays.rounds),
+        seconds=seconds,
+        bound_by=bound_by,
+        spending=books.spending(plays),
+        leaves=_leaves(pilot),
+        losses=_losses(pilot),
+        alternatives=others + fewer,
+        simulated=any(recipe.teachers[name].provider == "simulated" for name in teachers_used(recipe)),
+    )
+
+
+class _Books:
+    """What every trial used, as columns: one group of `_PARTS` for each teacher and step, then the seconds of each
+    teacher's answers, then the cost of every other way."""
+
+    def __init__(self, recipe: Recipe, pilot: Pilot) -> None:
+        self.recipe = recipe
+        self.teachers = teachers_used(recipe)
+        self.groups = list(dict.fromkeys((used.teacher, used.step) for t in pilot.trials for used in t.used))
+        self.tariffs = {name: _tariff(recipe.teachers[name]) for name in self.teachers}
+        self.ways = _ways(recipe, self.teachers)
+        columns = len(self.groups) * len(_PARTS) + len(self.teachers) + len(self.ways)
+        self.used: Floats = np.zeros((len(pilot.trials), columns))
+        timed = [(used.teacher, used.seconds) for t in pilot.trials for used in t.used if used.seconds is not None]
+        self.timed = bool(timed) and any(stats.sent for stats in pilot.stats.values())
+        seen: set[str] = set()
+        for row, trial in enumerate(pilot.trials):
+            for used in trial.used:
+                if used.key not in seen:  # at temperature 0 slots share an answer
+                    seen.add(used.key)
+                    self._note(row, used)
+        known = all(tariff is not None for tariff in self.tariffs.values())
+        self.paid = self._paid(pilot.trials) if known else None
+
+    def _note(self, row: int, used: Used) -> None:
+        usage, tariff = used.usage, self.tariffs[used.teacher]
+        at = self.groups.index((used.teacher, used.step)) * len(_PARTS)
+        parts = (1, usage.input, usage.output, usage.reasoning, usage.cached, _cost(tariff, usage))
+        self.used[row, at : at + len(_PARTS)] += parts
+        first = len(self.groups) * len(_PARTS)
+        self.used[row, first + self.teachers.index(used.teacher)] += used.seconds or 0.0
+        for number, (_, tariffs, _) in enumerate(self.ways):
+            self.used[row, first + len(self.teachers) + number] += _cost(tariffs[used.teacher], usage)
+
+    def _paid(self, trials: Sequence[Trial]) -> Decimal:
+        pico = sum(
+            tariff.cost(used.usage)
+            for used in {used.key: used for trial in trials for used in trial.used}.values()
+            if (tariff := tariff_for(self.recipe.teachers[used.teacher])) is not None
+        )
+        return usd(pico)
+
+    def column(self, group: int, part: str) -> int:
+        return group * len(_PARTS) + _PARTS.index(part)
+
+    def cost_of(self, plays: Plays) -> Floats | None:
+        if any(tariff is None for tariff in self.tariffs.values()):
+            return None
+        return plays.used[:, [self.column(n, "cost") for n in range(len(self.groups))]].sum(axis=1)
+
+    def requests(self, teacher: str, values: Floats, *parts: str) -> Floats:
+        """Sums over the steps of one teacher; `values` has the columns last."""
+        wanted = [self.column(n, part) for n, (name, _) in enumerate(self.groups) if name == teacher for part in parts]
+        return values[..., wanted].sum(axis=-1)
+
+    def seconds(self, teacher: str, values: Floats) -> Floats:
+        return values[..., len(self.groups) * len(_PARTS) + self.teachers.index(teacher)]
+
+    def way(self, number: int, values: Floats) -> Floats:
+        return values[..., len(self.groups) * len(_PARTS) + len(self.teachers) + number]
+
+    def spending(self, plays: Plays) -> list[Spending]:
+        found: list[Spending] = []
+        for number, (teacher, step) in enumerate(self.groups):
+            at = {part: interval(plays.used[:, self.column(number, part)]) for part in _PARTS}
+            cost = at.pop("cost")
+            known = self.tariffs[teacher] is not None
+            model = self.recipe.teachers[teacher].model
+            found.append(Spending(teacher, model, step, **at, cost_usd=cost if known else None))
+        return found
+
+
+def _tariff(config: TeacherConfig, *, batch: bool | None = None) -> Tariff | None:
+    """What the teacher's answers cost in the recipe's own mode, or in the mode that is named."""
+    from distill.gateway.batch.batching import discounted
+
+    tariff = tariff_for(config)
+    by_batch = config.mode != "online" if batch is None else batch
+    return discounted(tariff, config.batch.discount) if by_batch else tariff
+
+
+def _cost(tariff: Tariff | None, usage: Usage) -> float:
+    return 0.0 if tariff is None else float(usd(tariff.cost(usage)))
+
+
+Way = tuple[str, dict[str, Tariff | None], str]
+
+
+def _ways(recipe: Recipe, teachers: Sequence[str]) -> list[Way]:
+    """Other ways to the same answers: what they are called, each teacher's tariff, what to know of them."""
+    ways: list[Way] = []
+    here = {name: _tariff(recipe.teachers[name]) for name in teachers}
+    if any(tariff is None for tariff in here.values()):
+        return ways
+    can = [name for name in teachers if recipe.teachers[name].provider in ("openai", "anthropic")]
+    if any(recipe.teachers[name].mode == "online" for name in can):
+        note = "the provider takes up to 24 hours for each step of a slot and each round"
+        ways.append(("mode: batch", here | {name: _tariff(recipe.teachers[name], batch=True) for name in can}, note))
+    if any(recipe.teachers[name].mode != "online" for name in can):
+        note = "answers within seconds, at the full price"
+        ways.append(("mode: online", here | {name: _tariff(recipe.teachers[name], batch=False) for name in can}, note))
+    for name in teachers:
+        for other, config in recipe.teachers.items():
+            tariff = _tariff(config)
+            if other != name and config.model != recipe.teachers[name].model and tariff is not None:
+                note = "as many tokens as the pilot's at the other price; its answers and yield are its own"
+                ways.append((f"{other} in place of {name}", here | {name: tariff}, note))
+    return ways
+
+
+def _plays(prepared: Prepared, pilot: Pilot, used: Floats) -> Plays:
+    recipe = prepared.recipe
+    kept = sum(trial.kept for trial in pilot.trials)
+    return play(
+        pilot.trials,
+        used,
+        prepared.planner().quota(recipe.plan.target),
+        rows_per_slot=prepared.method().rows_per_slot,
+        target=recipe.plan.target,
+        max_rounds=recipe.plan.max_rounds,
+        by_leaf=recipe.plan.balance == "leaf",
+        new_share=(kept - pilot.survivors, pilot.survivors),
+        plays=_PLAYS,
+        seed=recipe.seed,
+    )
+
+
+def _time(recipe: Recipe, pilot: Pilot, books: _Books, plays: Plays) -> tuple[Interval | None, str]:
+    """How long it takes and what decides that: in every round the narrowest of all limits, and once the time that a
+    slot's own answers take one after the other."""
+    if not books.timed:
+        return None, "not timed: the pilot's answers came from the store"
+    needs: dict[str, Floats] = {}
+    steps = len({step for _, step in books.groups})
+    latest = np.zeros(plays.by_round.shape[:2])
+    asked = np.zeros(plays.by_round.shape[:2])
+    for name in books.teachers:
+        config, stats = recipe.teachers[name], pilot.stats[name]
+        requests = books.requests(name, plays.by_round, "requests")
+        attempts = requests * max(1.0, stats.sent / max(1, stats.answered))
+        given = books.requests(name, plays.by_round, "input")
+        made = books.requests(name, plays.by_round, "output")
+        limits = config.limits
+        rates = [
+            (limits.requests_per_minute, attempts, "requests_per_minute"),
+            (limits.tokens_per_minute, given + made, "tokens_per_minute"),
+            (limits.input_tokens_per_minute, given, "input_tokens_per_minute"),
+            (limits.output_tokens_per_minute, made, "output_tokens_per_minute"),
+        ]
+        if config.provider == "simulated":
+            rates.append((config.simulate.requests_per_minute, attempts, "requests_per_minute of the rehearsal"))
+        for limit, amount, what in rates:
+            if limit is not None:
+                needs[f"{name}: {what}"] = amount / (limit * _USABLE / 60)
+        seconds = books.seconds(name, plays.by_round)
+        needs[f"{name}: max_concurrency"] = seconds / config.max_concurrency
+        latest = np.maximum(latest, seconds / np.maximum(requests, 1e-9) * (requests > 0))
+        asked += requests
+    needs["this machine's processor"] = asked * pilot.cpu_per_request
+    names = list(needs)
+    stacked = np.stack([needs[name] for name in names])
+    total = (stacked.max(axis=0) + steps * latest).sum(axis=1)
+    narrowest: list[int] = np.argmax(stacked.sum(axis=2), axis=0).tolist()
+    binding = names[Counter(narrowest).most_common(1)[0][0]]
+    batch = [name for name in books.teachers if recipe.teachers[name].mode != "online"]
+    if batch:
+        return interval(plays.rounds * steps * _DAY_S), f"{batch[0]}: the batch API (at most 24 hours a step)"
+    if float(np.median((steps * latest).sum(axis=1) * 2)) > float(np.median(total)):
+        binding = "the time that one slot's answers take, one after the other"
+    return interval(total), binding
+
+
+def _alternatives(recipe: Recipe, books: _Books, plays: Plays) -> list[Alternative]:
+    found: list[Alternative] = []
+    for number, (name, _, note) in enumerate(books.ways):
+        cost = books.way(number, plays.used)
+        found.append(Alternative(name, interval(cost), interval(cost / np.maximum(plays.kept, 1)), note))
+    return found
+
+
+async def _fewer_samples(
+    prepared: Prepared, count: int, *, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]]
+) -> list[Alternative]:
+    """The pilot once more with half the samples: all of its answers are in the store."""
+    recipe = prepared.recipe
+    samples = getattr(recipe.method, "samples", 1)
+    if samples < 2:
+        return []
+    half = samples // 2
+    method = recipe.method.model_copy(update={"samples": half})
+    other = replace(prepared, recipe=recipe.model_copy(update={"method": method}))
+    pilot = await run_pilot(other, count, clock=clock, sleep=sleep)
+    books = _Books(other.recipe, pilot)
+    plays = _plays(other, pilot, books.used)
+    cost = books.cost_of(plays)
+    note = f"accepted rows {interval(plays.kept).mid:,.0f} of {recipe.plan.target:,}, from the same answers"
+    return [
+        Alternative(
+            f"samples: {half}",
+            None if cost is None else interval(cost),
+            None if cost is None else interval(cost / np.maximum(plays.kept, 1)),
+            note,
+        )
+    ]
+
+
+def _leaves(pilot: Pilot) -> dict[str, Share]:
+    """Kept rows of the rows that each leaf made."""
+    made: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    for trial in pilot.trials:
+        leaf = "/".join(trial.leaf)
+        made[leaf] += trial.rows
+        kept[leaf] += trial.kept
+    return {leaf: _share(kept[leaf], of) for leaf, of in sorted(made.items())}
+
+
+def _losses(pilot: Pilot) -> dict[str, Share]:
+    rows = sum(trial.rows for trial in pilot.trials)
+    lost: Counter[str] = Counter()
+    for trial in pilot.trials:
+        lost.update(trial.lost)
+    judged = {name: _share(lost[name], of) for name, of in pilot.judged.items()}
+    return judged | {name: _share(count, rows) for name, count in sorted(lost.items()) if name not in judged}
+
+
+def _share(seen: int, of: int) -> Share:
+    """With Jeffreys' interval: drawn, so that no further library is needed for its quantiles."""
+    draws = np.random.default_rng(0).beta(seen + 0.5, of - seen + 0.5, 4000)
+    low, mid, high = np.percentile(draws, (10, 50, 90))
+    return Share(seen, of, Interval(float(low), float(mid), float(high)))
