@@ -137,6 +137,16 @@ def distill(*arguments: str, cwd: Path) -> Measured:
     )
 
 
+def data_folder(*needed: str) -> Path:
+    """The folder of real data, named with `--data DIR`; the folder `../shared/data` beside the checkout else."""
+    given = sys.argv[sys.argv.index("--data") + 1 :][:1] if "--data" in sys.argv else []
+    folder = Path(given[0]) if given else ROOT.parent / "shared" / "data"
+    missing = [name for name in needed if not (folder / name).is_dir()]
+    if missing:
+        sys.exit(f"{folder} has no {', '.join(missing)}: name the folder that has with --data DIR")
+    return folder
+
+
 def table(head: list[str], rows: list[list[object]]) -> None:
     """Print a Markdown table."""
     print("| " + " | ".join(head) + " |")

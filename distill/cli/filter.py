@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,6 +46,14 @@ def filter_(
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="At a row that cannot be used: stop, or count it and go on.")
     ] = OnError.fail,
+    self_test: Annotated[
+        bool,
+        typer.Option(
+            "--self-test",
+            help="Plant edited copies of eval items among the rows and tell which kinds are found, and how many clean "
+            "rows are lost.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, last.")] = False,
 ) -> None:
     """Filter any dataset.
@@ -65,14 +74,31 @@ def filter_(
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task(f"reading {source.name}")
+        said = 0
 
         def show(report: FilterReport) -> None:
+            nonlocal said
+            for text in report.notes[said:]:
+                err.print(safe(text), style="yellow")
+            said = len(report.notes)
             progress.update(task, description=_line(report))
 
+        def note(text: str) -> None:
+            progress.update(task, description=text)
+
+        context = replace(context, note=note)
+
         report = filter_file(
-            source, steps, out, format=format.value, on_error=on_error.value, context=context, progress=show
+            source,
+            steps,
+            out,
+            format=format.value,
+            on_error=on_error.value,
+            context=context,
+            progress=show,
+            self_test=self_test,
         )
-    _summary(report)
+    _summary(report, said)
     if json:
         print_json(report.as_json())
 
@@ -83,7 +109,7 @@ def _line(report: FilterReport) -> str:
     return f"{report.read:,} rows, {rate:,.0f}/s, kept {report.kept:,}" + (f", {losses}" if losses else "")
 
 
-def _summary(report: FilterReport) -> None:
+def _summary(report: FilterReport, said: int) -> None:
     table = Table(title=f"{report.source.name}: {report.read:,} rows", title_justify="left")
     table.add_column("fate")
     table.add_column("reason")
@@ -97,12 +123,67 @@ def _summary(report: FilterReport) -> None:
     if report.invalid:
         table.add_row("invalid", "", f"{report.invalid:,}", "")
     err.print(table)
-    for text in (*report.notes, *report.problems):
+    _decontamination(report)
+    _diversity(report)
+    for text in (*report.notes[said:], *report.problems):
         err.print(safe(text), style="yellow")
     rest = report.invalid - len(report.problems)
     if rest > 0:
         err.print(f"and {rest:,} more invalid rows", style="yellow")
     err.print(
+        f"{report.read:,} rows in = {report.kept:,} kept + {report.rejected_total:,} rejected"
+        f" + {report.invalid:,} invalid"
+    )
+    if report.masked:
+        err.print("masked: " + ", ".join(f"{kind} {count:,}" for kind, count in report.masked.items()))
+    err.print(
         f"{report.seconds:.1f} s, {report.cpu_seconds:.1f} CPU s, {report.peak_mb:,.0f} MB at most; "
         f"{report.kept_path} and {report.rejected_path.name}"
     )
+
+
+def _diversity(report: FilterReport) -> None:
+    """How varied the rows are before and after a choice among them."""
+    if not report.diversity:
+        return
+    table = Table("", *report.diversity, title=f"diversity ({report.more_files['diversity']})", title_justify="left")
+    for measure in next(iter(report.diversity.values())):
+        values = [found[measure] for found in report.diversity.values()]
+        shown = [f"{value['covered']:,}" if isinstance(value, dict) else f"{value:,}" for value in values]
+        table.add_row(measure.replace("_", " "), *shown)
+    err.print(table)
+
+
+def _decontamination(report: FilterReport) -> None:
+    """What was found of every eval set, and what the self-test found of what it planted."""
+    if report.decontamination:
+        table = Table(title="eval sets", title_justify="left")
+        table.add_column("eval set")
+        for name in ("items", "leaked rows", "suspect items", "to watch", "threshold"):
+            table.add_column(name, justify="right")
+        for name, found in (entry for by_set in report.decontamination.values() for entry in by_set.items()):
+            table.add_row(
+                safe(name),
+                f"{found['items']:,}",
+                f"{found['contaminated_rows']:,}",
+                f"{found['contaminated_items']:,}",
+                f"{len(found['watched_items']):,}",
+                ", ".join(f"{field} {value:.3f}" for field, value in found["threshold"].items()),
+            )
+        err.print(table)
+    for filter_, tested in report.self_test.items():
+        lost = tested["false_positives"]
+        table = Table(title=f"self-test of {filter_}, on {tested['field']}", title_justify="left")
+        table.add_column("eval set")
+        table.add_column("planted")
+        for name in ("copies", "found", "recall"):
+            table.add_column(name, justify="right")
+        for name, kinds in tested["recall"].items():
+            for place, (kind, found) in enumerate(kinds.items()):
+                shown = (f"{found['planted']:,}", f"{found['found']:,}", f"{found['recall']:.3f}")
+                table.add_row(safe(name) if place == 0 else "", kind, *shown)
+        err.print(table)
+        err.print(
+            f"clean rows lost: about {lost['clean_among_them']:,.0f} of {lost['rows']:,} ({lost['rate']:.2%}); dropped "
+            f"in all: {lost['dropped_as_paraphrases']:,} as paraphrases, {lost['dropped_as_copies']:,} as copies"
+        )

@@ -54,6 +54,8 @@ class CardFacts:
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     eval_sets: Sequence[str] = ()
     """Names of the sets that rows were compared with."""
+    mixed: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Rows of other sets in the training split, by file."""
     simulated: bool = False
     """Rows were made up by the rehearsal provider."""
 
@@ -120,9 +122,15 @@ def _counts(facts: CardFacts, rows: Mapping[str, int], groups: int) -> str:
     lines += [f"| {escape(split)} | {count:,} |" for split, count in rows.items()]
     lines += ["", f"Rows of one slot or of the same seed examples form a group ({groups:,} groups); "
               "a group is never divided between splits."]  # fmt: skip
+    lines += [
+        f"- {count:,} rows of the training split come from {escape(name)}, a set that was mixed in"
+        + (" after the same comparison with eval sets." if facts.eval_sets else ".")
+        for name, count in facts.mixed.items()
+    ]
     if "validation" not in rows:
         lines += ["", "There is no validation split: none was asked for, or the rows form too few groups."]
-    kept, rejected = sum(rows.values()), sum(sum(reasons.values()) for reasons in facts.rejected.values())
+    mixed = sum(facts.mixed.values())
+    kept, rejected = sum(rows.values()) - mixed, sum(sum(reasons.values()) for reasons in facts.rejected.values())
     failed = sum(facts.failed.values())
     lines += ["", "## What became of every row", "", "| fate | reason | rows |", "|---|---|---:|"]
     lines += [f"| kept | | {kept:,} |"]

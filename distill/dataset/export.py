@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -56,10 +56,21 @@ class DatasetReport:
         }
 
 
-def write_dataset(rows_parquet: Path, out: Path, config: DatasetConfig, *, seed: int, card: CardFacts) -> DatasetReport:
+def write_dataset(
+    rows_parquet: Path,
+    out: Path,
+    config: DatasetConfig,
+    *,
+    seed: int,
+    card: CardFacts,
+    extra: Callable[[int], Sequence[dict[str, Any]]] | None = None,
+) -> DatasetReport:
     """Write `out/train.jsonl`, `out/validation.jsonl` and `out/README.md`, in the order of the rows.
 
     Without rows for it there is no validation file: an empty one could not be loaded.
+
+    Args:
+        extra: given the number of training rows, conversations (`id`, `messages`) of another set that follow them.
 
     Raises:
         InputError: the file cannot be read, or a row does not fit the layout.
@@ -78,7 +89,8 @@ def write_dataset(rows_parquet: Path, out: Path, config: DatasetConfig, *, seed:
         notes.append(
             f"no validation split: the rows form {splitter.groups} group(s) of related rows, too few to divide"
         )
-    rows = {"train": total - held_back, **({"validation": held_back} if held_back else {})}
+    added = extra(total - held_back) if extra is not None else ()
+    rows = {"train": total - held_back + len(added), **({"validation": held_back} if held_back else {})}
     with contextlib.ExitStack() as stack:
         files: dict[str, BinaryIO] = {}
         for split in rows:
@@ -89,8 +101,13 @@ def write_dataset(rows_parquet: Path, out: Path, config: DatasetConfig, *, seed:
                 side = "validation" if splitter.is_validation(record["slot"], record["seeds"] or ()) else "train"
                 item = to_training(record, layout, template=config.reasoning_template)
                 files[side].write(_line({"id": record["id"], **item}))
+        for record in added:  # without a chain of thought; as messages both layouts are the same
+            item = to_training(record, "messages" if layout == "reasoning" else layout)
+            files["train"].write(_line({"id": record["id"], **item}))
     if not held_back:
         (out / "validation.jsonl").unlink(missing_ok=True)
+    if config.mix is not None:
+        card = replace(card, mixed={Path(config.mix.path).name: len(added)})
     text = render_card(card, format=layout, license=config.license, rows=rows, leaves=leaves, groups=splitter.groups)
     write_text(out / "README.md", text)
     return DatasetReport(out, layout, rows, splitter.groups, tuple(notes))
@@ -115,7 +132,7 @@ def _layout(rows_parquet: Path, config: DatasetConfig) -> tuple[Format, list[str
 
 def _read(path: Path, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise InputError(f"not the rows of a run: no column {', '.join(missing)}", path=path)

@@ -2,18 +2,22 @@
 
 A filter may hold state (an index of what it has kept): `judge` is called once a batch, in order, and a row is
 compared with the rows before it, in this batch and in earlier ones. Results never depend on where batches end.
+
+A few filters change rows besides: see `Rewriter`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["Filter", "Verdicts"]
+__all__ = ["Calibrating", "Filter", "Persisting", "Reporting", "Rewriter", "Rewritten", "Verdicts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,17 @@ class Verdicts:
         """Everything kept."""
         return cls(np.ones(n, bool), [""] * n, [""] * n, [""] * n, np.full(n, np.nan))
 
+    def take(self, rows: NDArray[np.int64]) -> Verdicts:
+        """The verdicts of some rows."""
+        chosen: list[int] = rows.tolist()
+        return Verdicts(
+            self.keep[rows],
+            [self.reason[row] for row in chosen],
+            [self.evidence[row] for row in chosen],
+            [self.matched_id[row] for row in chosen],
+            self.score[rows],
+        )
+
     def drop(self, row: int, reason: str, evidence: str = "", matched_id: str = "", score: float = np.nan) -> None:
         """Drop one row."""
         self.keep[row] = False
@@ -55,4 +70,76 @@ class Filter(Protocol):
 
     def judge(self, rows: pa.Table) -> Verdicts:
         """One verdict a row."""
+        ...
+
+
+@runtime_checkable
+class Calibrating(Protocol):
+    """A filter that can set its thresholds by a sample of the rows before it judges the first of them."""
+
+    @property
+    def calibrated(self) -> dict[str, Any]:
+        """What was set, and by what; empty while nothing was. A `warning` in it is for the user to read."""
+        ...
+
+    @property
+    def needs_sample(self) -> bool:
+        """Whether it waits for a sample."""
+        ...
+
+    def calibrate(self, rows: pa.Table) -> None:
+        """Set the thresholds."""
+        ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A filter that has more to tell than its verdicts."""
+
+    name: str
+
+    def report(self, hide: Callable[[str], str] = ...) -> dict[str, Any]:
+        """What it found so far; `hide` is done to every text of a row that is shown."""
+        ...
+
+
+@runtime_checkable
+class Persisting(Protocol):
+    """A filter that hands on what it knows to later runs."""
+
+    def save(self) -> None:
+        """Write it, where the step says so."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What a rewriter made of n rows."""
+
+    verdicts: Verdicts
+    columns: Mapping[str, Any]
+    """Columns that changed (Arrow arrays), of their old types; the others are left out."""
+    evidence: list[str]
+    """The evidence that was given, rewritten."""
+
+
+@runtime_checkable
+class Rewriter(Protocol):
+    """A filter that changes what rows say. It sees the rows that earlier steps dropped too, and the evidence against
+    them: they are written, so what may not be written may not stand in them either."""
+
+    name: str
+    counts: Counter[str]
+    """Values replaced so far, by kind."""
+
+    def judge(self, rows: pa.Table) -> Verdicts:
+        """One verdict a row, of the rows as they came."""
+        ...
+
+    def rewrite(self, rows: pa.Table, evidence: Sequence[str]) -> Rewritten:
+        """The rows and `evidence` (one text a row, empty for kept ones), rewritten."""
+        ...
+
+    def hide(self, text: str) -> str:
+        """A text that belongs to no row, rewritten."""
         ...

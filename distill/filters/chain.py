@@ -11,19 +11,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from distill.assets import find
 from distill.dataset import Fate
 from distill.dataset.schema import FATE_FIELDS, VERDICTS_FIELD
 from distill.errors import InputError
-from distill.filters.base import Filter, Verdicts
+from distill.filters.base import Calibrating, Filter, Persisting, Reporting, Rewriter, Verdicts
+from distill.filters.quality import QUALITY_STEPS, build_quality
 from distill.recipe import (
+    DecontaminateStep,
+    DiversityStep,
     EvalSet,
     ExactStep,
     FilterStep,
@@ -31,8 +36,12 @@ from distill.recipe import (
     MinHashStep,
     RefusalStep,
     SchemaStep,
+    SemanticStep,
     TruncationStep,
 )
+
+if TYPE_CHECKING:
+    from distill.filters.decontamination.meaning import Late
 
 __all__ = ["Chain", "ChainVerdicts", "FilterContext", "build_chain"]
 
@@ -47,6 +56,10 @@ class FilterContext:
     """(id, text) of the examples that rows must not repeat."""
     eval_sets: Sequence[EvalSet] = ()
     """Sets for `decontaminate` steps that name none."""
+    note: Callable[[str], None] = lambda text: None
+    """Told what a step is at while it takes long."""
+    whole: bool = False
+    """Whether all rows come at once, so that another than the first of a group can stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,12 @@ class ChainVerdicts:
     """The filters of the chain, in order."""
     scores: NDArray[np.float64]
     """Shape (n, filters): what each filter measured; NaN where there is none or the row did not reach it."""
+    columns: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Columns that filters rewrote, of all rows."""
+
+    def rewritten(self, rows: pa.Table) -> pa.Table:
+        """The judged rows with what filters rewrote in them."""
+        return _replace(rows, self.columns)
 
     @property
     def fates(self) -> list[Fate | None]:
@@ -97,7 +116,7 @@ class ChainVerdicts:
             fields=[entry.field(0), entry.field(1)],
         )
         verdicts = pa.ListArray.from_arrays(offsets, entries).cast(VERDICTS_FIELD.type)
-        return _take(rows, places).append_column(VERDICTS_FIELD, verdicts)
+        return _take(self.rewritten(rows), places).append_column(VERDICTS_FIELD, verdicts)
 
     def rejected_table(
         self, rows: pa.Table, chosen: Sequence[int] | None = None, *, names: Sequence[str] = ()
@@ -113,7 +132,7 @@ class ChainVerdicts:
             ),
             pa.array(scores, pa.float64(), mask=np.isnan(scores)),
         ]
-        table = _take(rows, places)
+        table = _take(self.rewritten(rows), places)
         for name, kind, values in zip(names or [f.name for f in FATE_FIELDS], FATE_FIELDS, columns, strict=True):
             table = table.append_column(kind.with_name(name), values)
         return table
@@ -130,6 +149,47 @@ class Chain:
         self.cpu_seconds: dict[str, float] = dict.fromkeys(self.names, 0.0)
         """CPU time so far, by filter, of the threads that called `judge`."""
         self._clock = cpu_clock
+        self.rewriters = tuple(step for step in self.steps if isinstance(step, Rewriter))
+        """The filters that change rows."""
+
+    @property
+    def masked(self) -> dict[str, int]:
+        """Values that filters replaced so far, by kind."""
+        total: Counter[str] = sum((step.counts for step in self.rewriters), Counter())
+        return dict(sorted(total.items()))
+
+    @property
+    def needs_sample(self) -> bool:
+        """Whether a step waits for a sample of the rows to set its thresholds by."""
+        return any(isinstance(step, Calibrating) and step.needs_sample for step in self.steps)
+
+    def calibrate(self, rows: pa.Table) -> None:
+        """Let the steps that wait for it set their thresholds by a sample of the rows, as they came."""
+        for step in self.steps:
+            if isinstance(step, Calibrating) and step.needs_sample:
+                step.calibrate(rows)
+
+    @property
+    def calibrated(self) -> dict[str, Any]:
+        """What was calibrated, by filter."""
+        return {step.name: step.calibrated for step in self.steps if isinstance(step, Calibrating) and step.calibrated}
+
+    def save(self) -> None:
+        """Let steps write what later runs may use."""
+        for step in self.steps:
+            if isinstance(step, Persisting):
+                step.save()
+
+    def reports(self) -> dict[str, dict[str, Any]]:
+        """What filters have to tell beside their verdicts, by filter."""
+        told = {step.name: step.report(self.hide) for step in self.steps if isinstance(step, Reporting)}
+        return {name: report for name, report in told.items() if report}
+
+    def hide(self, text: str) -> str:
+        """A text of no row (a failure's raw answer), as the rewriting filters leave it."""
+        for step in self.rewriters:
+            text = step.hide(text)
+        return text
 
     def judge(self, rows: pa.Table) -> ChainVerdicts:
         """The fate of every row, in order."""
@@ -139,11 +199,18 @@ class Chain:
         score = np.full(n, np.nan)
         scores = np.full((n, len(self.steps)), np.nan)
         alive, left = np.arange(n), rows
+        columns: dict[str, Any] = {}
         for column, step in enumerate(self.steps):
-            if not len(alive):
-                break
             started = self._clock()
-            verdicts = step.judge(left)
+            if isinstance(step, Rewriter):
+                made = step.rewrite(_replace(rows, columns), evidence)
+                columns.update(made.columns)
+                evidence, verdicts = made.evidence, made.verdicts.take(alive)
+                left = _take(_replace(rows, columns), alive)
+            elif len(alive):
+                verdicts = step.judge(left)
+            else:
+                continue
             self.cpu_seconds[step.name] += self._clock() - started
             scores[alive, column] = verdicts.score
             dropped = np.flatnonzero(~verdicts.keep)
@@ -152,8 +219,8 @@ class Chain:
             self._settle(step.name, verdicts, alive, dropped, names, reasons, evidence, matched, score)
             keep[alive[dropped]] = False
             alive = alive[verdicts.keep]
-            left = _take(rows, alive)
-        return ChainVerdicts(keep, names, reasons, evidence, matched, score, self.names, scores)
+            left = _take(_replace(rows, columns), alive)
+        return ChainVerdicts(keep, names, reasons, evidence, matched, score, self.names, scores, columns)
 
     def _settle(
         self,
@@ -184,6 +251,19 @@ def build_chain(steps: Sequence[FilterStep], context: FilterContext | None = Non
         InputError: a file that a step names is missing or wrong, or two steps have the same name.
     """
     context = context or FilterContext()
+    deduplicating = [step for step in steps if isinstance(step, ExactStep | MinHashStep)]
+    if not context.whole and any(step.keep != "first" for step in deduplicating):
+        raise InputError(
+            "another row than the first can stay only where all rows are there at once",
+            field="keep",
+            hint="use `distill filter` on the finished rows, or keep: first",
+        )
+    if not context.whole and any(isinstance(step, MinHashStep) and step.ignore_common for step in deduplicating):
+        raise InputError(
+            "common shingles can be counted only where all rows are there at once",
+            field="ignore_common",
+            hint="use `distill filter` on the finished rows",
+        )
     return Chain([_build(step, name, context) for step, name in zip(steps, _names(steps), strict=True)])
 
 
@@ -192,11 +272,11 @@ def _build(step: FilterStep, name: str, context: FilterContext) -> Filter:
     if isinstance(step, ExactStep):
         from distill.filters.exact import ExactFilter
 
-        return ExactFilter(step, name, seeds=context.seeds)
+        return ExactFilter(step, name, seeds=context.seeds, folder=context.folder)
     if isinstance(step, MinHashStep):
         from distill.filters.minhash import MinHashFilter
 
-        return MinHashFilter(step, name, seeds=context.seeds)
+        return MinHashFilter(step, name, seeds=context.seeds, folder=context.folder)
     if isinstance(step, SchemaStep):
         from distill.filters.schema import SchemaFilter
 
@@ -204,7 +284,7 @@ def _build(step: FilterStep, name: str, context: FilterContext) -> Filter:
     if isinstance(step, LengthStep):
         from distill.filters.length import LengthFilter
 
-        return LengthFilter(step, name)
+        return LengthFilter(step, name, folder=context.folder)
     if isinstance(step, RefusalStep):
         from distill.filters.refusal import RefusalFilter
 
@@ -213,10 +293,42 @@ def _build(step: FilterStep, name: str, context: FilterContext) -> Filter:
         from distill.filters.truncation import TruncationFilter
 
         return TruncationFilter(step, name)
+    if isinstance(step, QUALITY_STEPS):
+        return build_quality(step, name, folder=context.folder)
+    if isinstance(step, SemanticStep):
+        from distill.filters.semantic import SemanticFilter
+
+        return SemanticFilter(step, name, seeds=context.seeds, folder=context.folder, note=context.note)
+    if isinstance(step, DiversityStep):
+        raise InputError(
+            "diversity chooses from a whole set, when all rows are there",
+            field="filters",
+            hint="make it the last step of a chain for `distill filter`, and filter the finished rows with it",
+        )
     from distill.filters.decontaminate import DecontaminateFilter
     from distill.filters.evalsets import load_items
+    from distill.filters.sampling import read_rows
 
-    return DecontaminateFilter(step, name, items=load_items(step.against or context.eval_sets, context.folder))
+    items = load_items(step.against or context.eval_sets, context.folder)
+    clean = None if step.clean is None else read_rows(find("data", step.clean, base=context.folder))
+    return DecontaminateFilter(step, name, items=items, clean=clean, encoder=_encoder(step, context))
+
+
+def _encoder(step: DecontaminateStep, context: FilterContext) -> Late | None:
+    if step.embeddings == "none":
+        return None
+    from distill.filters.decontamination.meaning import Late
+    from distill.filters.embedding import DEFAULT_MODEL, load_embedder, resolve_model
+
+    model = DEFAULT_MODEL if step.embeddings == "auto" else step.embeddings
+    try:
+        resolve_model(model, context.folder, context.note)
+    except InputError as error:
+        if step.embeddings != "auto":
+            raise
+        context.note(f"decontaminate: without embeddings ({error})")
+        return None
+    return Late(lambda: load_embedder(model, folder=context.folder, note=context.note))
 
 
 def _names(steps: Sequence[FilterStep]) -> list[str]:
@@ -238,3 +350,9 @@ def _names(steps: Sequence[FilterStep]) -> list[str]:
 
 def _take(rows: pa.Table, chosen: NDArray[np.int64]) -> pa.Table:
     return rows if len(chosen) == rows.num_rows else rows.take(chosen)
+
+
+def _replace(rows: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
+    for name, column in columns.items():
+        rows = rows.set_column(rows.column_names.index(name), rows.schema.field(name), column)
+    return rows

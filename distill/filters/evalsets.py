@@ -1,16 +1,22 @@
-"""Eval sets: questions that must not stand in training data."""
+"""Eval sets: questions that must not stand in training data.
+
+From a file (JSONL, Parquet, CSV), from an lm-eval task (its YAML file, which names local data files or a hub dataset),
+or from the hub. Code that comes with a dataset or a task is never run.
+"""
 
 # Arrow's arrays are generic over types that only run time knows.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false, reportMissingTypeArgument=false
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distill.assets import find
 from distill.errors import InputError
+from distill.filters.evalsources import HUB, hub_batches, task_sets
 from distill.filters.reading import Batch, open_source
 from distill.filters.text import Absent, text
 from distill.recipe import EvalSet
@@ -37,30 +43,45 @@ def load_items(sets: Sequence[EvalSet], folder: Path) -> list[EvalItem]:
     """The questions of all sets, in order. Relative paths start from `folder`, else from the workspace.
 
     Raises:
-        InputError: a file is missing, broken, or has no such column.
+        InputError: a file is missing, broken, or has no such column; a dataset cannot be reached.
     """
     return [item for eval_set in sets for item in _load(eval_set, folder)]
 
 
 def _load(eval_set: EvalSet, folder: Path) -> list[EvalItem]:
+    if eval_set.path.startswith(HUB):
+        where = eval_set.path.removeprefix(HUB)
+        items = [item for batch in hub_batches(eval_set) for item in _items(batch, eval_set, Path(where))]
+        return _some(items, Path(where))
     path = find("data", eval_set.path, base=folder)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        parts = [item for part in task_sets(path, eval_set) for item in _load(part, path.parent)]
+        # Places in several files may be the same.
+        ids = Counter(item.id for item in parts)
+        return [replace(item, id=f"{number}") if ids[item.id] > 1 else item for number, item in enumerate(parts, 1)]
 
     def refuse(place: int, why: str) -> None:
         raise InputError(why, path=path, line=place)
 
-    items: list[EvalItem] = []
-    for batch in open_source(path, refuse).batches():
-        try:
-            questions = text(batch.table, eval_set.field or "prompt").to_pylist()
-        except Absent as error:
-            hint = error.hint if eval_set.field else f"name the column with `field`; {error.hint}"
-            raise InputError(error.message, path=path, hint=hint) from None
-        names = _names(batch)
-        items += [
-            EvalItem(eval_set.name or path.stem, name, question)
-            for name, question in zip(names, questions, strict=True)
-            if question
-        ]
+    return _some(
+        [item for batch in open_source(path, refuse).batches() for item in _items(batch, eval_set, path)], path
+    )
+
+
+def _items(batch: Batch, eval_set: EvalSet, path: Path) -> list[EvalItem]:
+    try:
+        questions = text(batch.table, eval_set.field or "prompt").to_pylist()
+    except Absent as error:
+        hint = error.hint if eval_set.field else f"name the column with `field`; {error.hint}"
+        raise InputError(error.message, path=path, hint=hint) from None
+    return [
+        EvalItem(eval_set.name or path.stem, name, question)
+        for name, question in zip(_names(batch), questions, strict=True)
+        if question
+    ]
+
+
+def _some(items: list[EvalItem], path: Path) -> list[EvalItem]:
     if not items:
         raise InputError("no question in this eval set", path=path)
     return items

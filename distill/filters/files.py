@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -25,11 +25,14 @@ from distill.dataset import RowWriter
 from distill.dataset.schema import FATE_FIELDS
 from distill.errors import InputError
 from distill.filters.chain import Chain, FilterContext, build_chain
-from distill.filters.reading import Batch, Source, open_source
+from distill.filters.cost import cost_notes
+from distill.filters.reading import Batch, Source, as_rewritten, open_source
+from distill.filters.sampling import sample
+from distill.filters.survivors import declared, judge_in_order, whole
 from distill.filters.text import present
-from distill.io import atomic_path
+from distill.io import atomic_path, write_bytes
 from distill.io.memory import peak_memory
-from distill.recipe import FilterStep
+from distill.recipe import DecontaminateStep, DiversityStep, FilterStep
 
 __all__ = ["FilterReport", "filter_file"]
 
@@ -57,6 +60,17 @@ class FilterReport:
     peak_mb: float = 0.0
     """Most memory the process has held."""
     notes: list[str] = field(default_factory=list[str])
+    calibrated: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Thresholds that were set by the rows or by clean ones, by filter."""
+    decontamination: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What each decontaminating filter found, by eval set; written beside the rows."""
+    masked: dict[str, int] = field(default_factory=dict[str, int])
+    """Values that filters replaced in kept and rejected rows, by kind."""
+    self_test: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What decontaminating filters find of planted copies, by filter; empty unless asked for."""
+    diversity: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Measures of the rows before and after a choice among them, and of a random choice."""
+    more_files: dict[str, Path] = field(default_factory=dict[str, Path])
 
     @property
     def rejected_total(self) -> int:
@@ -75,7 +89,15 @@ class FilterReport:
             "cpu_seconds": round(self.cpu_seconds, 3),
             "steps_cpu_seconds": {name: round(seconds, 3) for name, seconds in self.steps.items()},
             "peak_mb": round(self.peak_mb, 1),
-            "files": {"kept": str(self.kept_path), "rejected": str(self.rejected_path)},
+            "calibrated": self.calibrated,
+            **({"self_test": self.self_test} if self.self_test else {}),
+            "masked": self.masked,
+            **({"diversity": self.diversity} if self.diversity else {}),
+            "files": {
+                "kept": str(self.kept_path),
+                "rejected": str(self.rejected_path),
+                **{name: str(path) for name, path in self.more_files.items()},
+            },
         }
 
 
@@ -88,6 +110,7 @@ def filter_file(
     on_error: Literal["fail", "skip"] = "fail",
     context: FilterContext | None = None,
     progress: Callable[[FilterReport], None] | None = None,
+    self_test: bool = False,
 ) -> FilterReport:
     """Filter a JSONL, Parquet or CSV file into `out/kept.*` and `out/rejected.*`.
 
@@ -100,15 +123,33 @@ def filter_file(
             goes on; a column of the input that has the name of a verdict's column is then left as it is, and the
             verdict's columns are called `distill_filter` and so on.
         progress: called after every batch with the books so far.
+        self_test: say what decontaminating filters find of copies of eval items, planted among a sample of the rows.
 
     Raises:
         InputError: the input, a step or (with `fail`) a row is wrong; names file, line and field.
     """
+    if steps and isinstance(steps[-1], DiversityStep):
+        from distill.filters.choosing import filter_and_choose
+
+        return filter_and_choose(
+            source,
+            steps[:-1],
+            steps[-1],
+            out,
+            format=format,
+            on_error=on_error,
+            context=context,
+            progress=progress,
+            self_test=self_test,
+        )
     started, cpu_started = time.monotonic(), time.process_time()
     report = FilterReport(source, out / f"kept.{format}", out / f"rejected.{format}")
     skip = on_error == "skip"
+    counting = True
 
     def invalid(place: int, why: str) -> None:
+        if not counting:
+            return
         if not skip:
             hint = "use --on-error skip to go on without such rows; they are counted"
             raise InputError(why, path=source, line=place, hint=hint)
@@ -121,12 +162,26 @@ def filter_file(
         raise InputError("is not a folder", path=out)
     if source.resolve() in (report.kept_path.resolve(), report.rejected_path.resolve()):
         raise InputError("would be replaced by its own result", path=source, hint="name another folder with --out")
-    opened = open_source(source, invalid)
+    required = _required(steps)
+    opened = open_source(source, invalid, text=frozenset(name for fields in required for name in fields))
     if not opened.schema.names and not report.invalid and not skip:
         raise InputError("the file holds no rows", path=source)
-    chain = build_chain(steps, context or FilterContext(folder=source.parent.resolve()))
+    context, ranking = context or FilterContext(folder=source.parent.resolve()), declared(steps)
+    chain = build_chain(steps, replace(context, whole=True))
+    report.notes += cost_notes(steps)
     verdict_names = _verdict_names(opened, skip, report)
-    required = _required(steps)
+    if chain.needs_sample or self_test:
+        # One more pass over the file, in which nothing is judged and nothing counted.
+        counting = False
+        some = sample(opened.batches(), opened.schema)
+        counting = True
+        chain.calibrate(some)
+        if self_test:
+            report.self_test = _self_test(steps, context, some)
+    report.calibrated = chain.calibrated
+    report.notes += [f"{name}: {set_by['warning']}" for name, set_by in chain.calibrated.items() if "warning" in set_by]
+    if report.notes and progress is not None:
+        progress(report)  # what a threshold would do is said before it does it
     guard = _Guard(opened, required, invalid)
     schema = opened.schema if "id" in opened.schema.names else opened.schema.append(pa.field("id", pa.string()))
     fates = pa.schema([*schema, *(kind.with_name(name) for name, kind in zip(verdict_names, FATE_FIELDS, strict=True))])
@@ -135,22 +190,43 @@ def filter_file(
         _writer(report.kept_path, schema, format, inputs) as kept,
         _writer(report.rejected_path, fates, format, inputs) as rejected,
     ):
-        for batch in opened.batches():
+        for batch in whole(opened.batches()) if ranking else opened.batches():
             usable, judged = guard.check(batch)
             report.read += usable.table.num_rows
             if usable.table.num_rows:
-                verdicts = chain.judge(judged)
-                keep = verdicts.keep
-                kept.write(usable.table.filter(pa.array(keep)), _some(usable.originals, keep))
-                rejected.write(
-                    verdicts.rejected_table(usable.table, names=verdict_names), _some(usable.originals, ~keep)
-                )
+                verdicts = judge_in_order(chain, judged, ranking) if ranking else chain.judge(judged)
+                keep, table = verdicts.keep, verdicts.rewritten(usable.table)
+                originals = as_rewritten(usable.originals, verdicts.columns)
+                kept.write(table.filter(pa.array(keep)), _some(originals, keep))
+                rejected.write(verdicts.rejected_table(table, names=verdict_names), _some(originals, ~keep))
                 report.kept += int(keep.sum())
             _account(report, chain, started, cpu_started)
             if progress is not None:
                 progress(report)
+    chain.save()
+    report.calibrated = chain.calibrated
+    report.decontamination = chain.reports()
+    if report.decontamination:
+        path = report.more_files["decontamination"] = out / "decontamination.json"
+        write_bytes(path, orjson.dumps(report.decontamination, option=orjson.OPT_INDENT_2))
     _account(report, chain, started, cpu_started)
     return report
+
+
+def _self_test(steps: Sequence[FilterStep], context: FilterContext, rows: pa.Table) -> dict[str, Any]:
+    from distill.filters.decontaminate import DecontaminateFilter
+    from distill.filters.decontamination.selftest import self_test
+
+    found: dict[str, Any] = {}
+    for number, step in enumerate(step for step in steps if isinstance(step, DecontaminateStep)):
+        filter_ = build_chain([step], context).steps[0]
+        if isinstance(filter_, DecontaminateFilter) and filter_.reports:
+            name = filter_.name if number == 0 or step.name else f"{filter_.name}_{number + 1}"
+            found[name] = self_test(filter_, step, rows)
+    if not found:
+        hint = "add a step of the kind decontaminate, and name its eval sets there or with --against"
+        raise InputError("nothing to test: no step compares rows with an eval set", field="self-test", hint=hint)
+    return found
 
 
 class _Writer(Protocol):
@@ -244,7 +320,9 @@ class _Guard:
         if self._has_id:
             for row in np.flatnonzero(usable).tolist():
                 key = xxhash.xxh3_64_intdigest(names[row].encode("utf-8"))
-                if key in self._seen:
+                if key in self._seen and given[row] in (None, ""):
+                    names[row] += "_"  # another row has the name that this one was given
+                elif key in self._seen:
                     self._invalid(batch.places[row], f"the id {names[row]!r} came before")
                     usable[row] = False
                 self._seen.add(key)
@@ -263,13 +341,21 @@ def _verdict_names(source: Source, skip: bool, report: FilterReport) -> list[str
             line=1,
             hint="rename them, or use --on-error skip: the verdict's columns are then called distill_filter and so on",
         )
-    report.notes.append(f"the input has columns {', '.join(clash)}: the verdict's columns begin with distill_")
-    return [f"distill_{name}" for name in names]
+    prefix = "distill_"
+    while any(f"{prefix}{name}" in source.schema.names for name in names):
+        prefix = f"distill_{prefix}"
+    report.notes.append(f"the input has columns {', '.join(clash)}: the verdict's columns begin with {prefix}")
+    return [f"{prefix}{name}" for name in names]
 
 
 def _required(steps: Sequence[FilterStep]) -> list[tuple[str, ...]]:
-    """The fields that steps name; a schema is about an answer even when it names none."""
-    return list(dict.fromkeys(step.fields or ("response",) for step in steps if step.fields or step.kind == "schema"))
+    """The fields that steps name; a schema is about an answer even when it names none. Masking takes what is there."""
+    named: list[tuple[str, ...]] = []
+    for step in steps:
+        fields: tuple[str, ...] = getattr(step, "fields", ())
+        if step.kind != "pii" and (fields or step.kind == "schema"):
+            named.append(fields or ("response",))
+    return list(dict.fromkeys(named))
 
 
 def _some(originals: list[dict[str, Any]] | None, keep: np.ndarray) -> list[dict[str, Any]] | None:
@@ -280,6 +366,7 @@ def _account(report: FilterReport, chain: Chain, started: float, cpu_started: fl
     report.rejected = {name: dict(sorted(reasons.items())) for name, reasons in chain.counts.items() if reasons}
     report.seconds, report.cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
     report.steps = dict(chain.cpu_seconds)
+    report.masked = chain.masked
     report.peak_mb = peak_memory() / (1 << 20)
 
 

@@ -30,6 +30,11 @@ class Hits:
 
 def grams(words: Shingles, n: int, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Distinct n-grams of some texts: (hash, row), sorted by row. Texts under n words have none."""
+    return _distinct(*_runs(words, n, rows))
+
+
+def _runs(words: Shingles, n: int, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Every n-gram of some texts: (hash, row), in the order of the texts."""
     rows = rows[words.counts[rows] >= n]
     counts = words.counts[rows] - n + 1
     if not len(rows):
@@ -41,6 +46,12 @@ def grams(words: Shingles, n: int, rows: NDArray[np.int64]) -> tuple[NDArray[np.
     for step in range(1, n):
         hashes *= _MULTIPLY
         hashes += words.hashes[first + step]
+    return hashes, owner
+
+
+def _distinct(hashes: NDArray[np.uint64], owner: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    if not len(hashes):
+        return hashes, owner
     order = np.lexsort((hashes, owner))
     hashes, owner = hashes[order], owner[order]
     new = np.concatenate(([True], (hashes[1:] != hashes[:-1]) | (owner[1:] != owner[:-1])))
@@ -65,9 +76,9 @@ class GramTable:
 
     def hits(self, words: Shingles, rows: NDArray[np.int64]) -> Hits:
         """What some texts share with the collection."""
-        hashes, owner = grams(words, self.n, rows)
+        hashes, owner = _runs(words, self.n, rows)
         likely = self._filter[self._place(hashes)]
-        hashes, owner = hashes[likely], owner[likely]
+        hashes, owner = _distinct(hashes[likely], owner[likely])
         left = np.searchsorted(self._hashes, hashes, "left")
         counts = np.searchsorted(self._hashes, hashes, "right") - left
         total = int(counts.sum())

@@ -10,12 +10,14 @@ field: the row is wrong, not the column.
 # pyright: reportUnknownParameterType=false, reportMissingTypeArgument=false
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
-__all__ = ["Conflict", "Kind", "arrow_type", "column", "kind_of", "unify"]
+__all__ = ["Conflict", "Kind", "arrow_type", "column", "common", "kind_of", "unify"]
 
 Kind = Any
 """`null`, `bool`, `int`, `bigint`, `float`, `string`; ("list", kind); ("struct", ((name, kind), …)). Hashable."""
@@ -70,6 +72,52 @@ def unify(old: Kind, new: Kind, where: str = "") -> Kind:
     if pair == {"int", "bigint"}:
         return "bigint"
     raise Conflict(f"{where}: {_name(new)} here, {_name(old)} in earlier rows")
+
+
+def common(rows: Mapping[Kind, int], text: frozenset[str] = frozenset()) -> tuple[dict[str, Kind], dict[Kind, str]]:
+    """The columns of rows of these kinds, and the kinds that do not fit in, with why.
+
+    One odd row at the top does not make all others odd: a kind whose columns hold what they hold in most rows comes
+    first, then the one that was there first.
+
+    Args:
+        rows: kinds of whole rows in the order they were seen, and how many rows are of each.
+        text: columns that are wanted as text: if any row holds text there, what else stands there does not fit.
+    """
+    held: dict[str, Counter[str]] = {}
+    for (_, fields), count in rows.items():
+        for name, kind in fields:
+            if kind != "null":
+                held.setdefault(name, Counter())[_family(kind)] += count
+    usual = {
+        name: "string" if name in text and families["string"] else families.most_common(1)[0][0]
+        for name, families in held.items()
+    }
+
+    def oddities(kind: Kind) -> int:
+        return sum(inner != "null" and _family(inner) != usual[name] for name, inner in kind[1])
+
+    columns: Kind = ("struct", ())
+    unfit: dict[Kind, str] = {}
+    order = {kind: place for place, kind in enumerate(rows)}
+    first = len(rows)
+    for kind in sorted(rows, key=oddities):
+        try:
+            columns = unify(columns, kind)
+            first = min(first, order[kind])
+        except Conflict as error:
+            earlier = order[kind] > first
+            unfit[kind] = str(error) if earlier else str(error).replace("in earlier rows", "in other rows")
+    # Columns stand in the order in which the file brings them.
+    names = dict.fromkeys(name for _, fields in rows for name, _ in fields)
+    found = dict(columns[1])
+    return {name: found[name] for name in names if name in found}, unfit
+
+
+def _family(kind: Kind) -> str:
+    if isinstance(kind, tuple):
+        return kind[0]
+    return "number" if kind in ("int", "bigint", "float") else kind
 
 
 def arrow_type(kind: Kind) -> pa.DataType:

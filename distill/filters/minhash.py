@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from distill.filters.base import Verdicts
-from distill.filters.near import Match, NearIndex
+from distill.filters.known import other_rows, read_index, write_index
+from distill.filters.near import CHARS, LONG, SHORT, WORDS, Match, NearIndex
 from distill.filters.normalise import excerpt
 from distill.filters.text import ids, texts
 from distill.recipe import MinHashStep
@@ -17,19 +20,60 @@ __all__ = ["MinHashFilter"]
 
 
 class MinHashFilter:
-    """Drops a row that is too similar to a kept row (`near_duplicate`) or to a seed (`near_seed`).
+    """Drops a row that is too similar to a kept row, to one of another dataset (`near_duplicate`) or to a seed
+    (`near_seed`).
 
     Evidence is the longest run that both texts share. The filter remembers every row it has kept.
     """
 
-    def __init__(self, step: MinHashStep, name: str = "minhash", *, seeds: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, step: MinHashStep, name: str = "minhash", *, seeds: Sequence[tuple[str, str]] = (), folder: Path = Path()
+    ) -> None:
         self.name = name
+        self._step = step
         self._fields = step.fields
-        self._rows = _index(step)
+        self._index = folder / Path(step.index).expanduser() if step.index else None
+        self._rows = _index(step, step.short_threshold)
+        for names, contents in other_rows(step.against, step.fields, folder):
+            self._rows.add(contents, names)
+        self._others = len(self._rows)
+        if self._index is not None:
+            for names, contents in read_index(self._index, "minhash", step.fields):
+                self._rows.add(contents, names)
+        self._common: int | None = None
         self._seeds = None
         if step.seeds and seeds:
-            self._seeds = _index(step)
-            self._seeds.judge([text for _, text in seeds], [id_ for id_, _ in seeds])
+            # A seed is not lost with the row, so a short row need not be spared.
+            self._seeds = _index(step, step.threshold)
+            self._seeds.add([text for _, text in seeds], [id_ for id_, _ in seeds])
+        # Kernels are loaded (the first time on a machine: compiled) now, not while answers wait.
+        self._rows.judge([""], [""], add=False)
+
+    @property
+    def calibrated(self) -> dict[str, Any]:
+        """How candidates are found, and what share of similar pairs that finds."""
+        bands, step = self._rows.bands, self._step
+        found = {similarity: bands.finds(similarity) for similarity in (step.threshold, 0.8, 0.9)}
+        chars, words = f"{step.size or CHARS} characters", f"{step.size or WORDS} words"
+        return {
+            "threshold": step.threshold,
+            "short_threshold": self._rows.rules.short_threshold,
+            "short": f"both texts under {SHORT} words",
+            "shingles": {"char": chars, "word": words, "auto": f"{chars}; {words} over {LONG} words"}[step.shingle],
+            "long_rows": self._rows.long_texts,
+            "bands": bands.count,
+            "rows_of_a_band": bands.rows,
+            "expected_recall": {str(at): round(share, 4) for at, share in found.items() if at >= step.threshold},
+        } | ({} if self._common is None else {"common_shingles": self._common})
+
+    @property
+    def needs_sample(self) -> bool:
+        """Whether it waits for a sample, to count common shingles on."""
+        return self._step.ignore_common is not None and self._common is None
+
+    def calibrate(self, rows: pa.Table) -> None:
+        """Leave common shingles out of account; bands are chosen from the threshold alone."""
+        self._common = self._rows.ignore_common(texts(rows, self._fields), self._step.ignore_common or 1.0)
 
     def judge(self, rows: pa.Table) -> Verdicts:
         verdicts = Verdicts.kept(rows.num_rows)
@@ -47,9 +91,20 @@ class MinHashFilter:
                 _drop(verdicts, row, "near_duplicate", match)
         return verdicts
 
+    def save(self) -> None:
+        """Write the index file, where the step names one: what was kept, without the other datasets."""
+        if self._index is not None:
+            write_index(self._index, "minhash", self._fields, self._rows.kept(self._others))
 
-def _index(step: MinHashStep) -> NearIndex:
-    return NearIndex(threshold=step.threshold, unit=step.shingle, size=step.size, permutations=step.permutations)
+
+def _index(step: MinHashStep, short_threshold: float) -> NearIndex:
+    return NearIndex(
+        threshold=step.threshold,
+        unit=step.shingle,
+        size=step.size,
+        permutations=step.permutations,
+        short_threshold=short_threshold,
+    )
 
 
 def _drop(verdicts: Verdicts, row: int, reason: str, match: Match) -> None:

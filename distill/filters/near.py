@@ -5,33 +5,49 @@ its survivor, as transitive clusters do. The match that is reported is the earli
 
 Unit of shingles: characters find edits in short texts, where one changed word breaks five word shingles; long texts
 need words, because all long texts of a language share many short runs of characters. `auto` takes words above
-300 words. Texts near that border stand in both indexes, so a pair that lies across it is found all the same; its
-similarity is measured in the unit of the later text.
+300 words. Texts near that border stand in the index in both units, so a pair that lies across it is found all the
+same; its similarity is measured in the unit of the later text.
+
+Two texts of fewer than 20 words need a higher similarity: one changed word is more than a twentieth of them, and may be
+the one that counts ("the current exchange fee", "the current exchange rate").
 """
 
 from __future__ import annotations
 
 import bisect
-from array import array
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.filters.bands import CAP, BandIndex
-from distill.filters.normalise import fold
-from distill.filters.shingles import Shingles, char_shingles, shared_run, similarity, word_shingles
-from distill.filters.signature import Signer, choose_bands
+from distill.filters import kernels
+from distill.filters.arrays import Out, Rows, Rules, empty_index, grow, scratch
+from distill.filters.folding import folded
+from distill.filters.kernels import ADD, CHAR, COMPARE, DECIDE, WORD
+from distill.filters.signature import agreement, choose_bands, draw
 
-__all__ = ["Match", "NearIndex"]
+__all__ = ["CAP", "CHARS", "LONG", "SHORT", "WORDS", "Match", "NearIndex"]
 
-Unit = Literal["char", "word"]
+CAP = 32
+"""Kept texts that can be found through one band value. A band shared by very many texts (boilerplate) would make
+every later text a candidate of all of them; a text stays findable through its other bands."""
+LONG = 300
+"""Words over which `auto` takes word shingles."""
+SHORT = 20
+"""Words from which on `threshold` counts; two shorter texts need `short_threshold`."""
+CHARS, WORDS = 5, 3
+"""Size of a shingle. Runs of five words would lose a long text at one edit in twenty words: 0.95^5 of them stay, which
+is 0.63 in Jaccard similarity; of runs of three words 0.86 stay, which is 0.75."""
 
-_LONG = 300  # words over which `auto` takes word shingles
-_CHUNK_ROWS = 256  # texts sketched at once: their arrays stay in the processor's cache
-_CHUNK_CHARS = 400_000
+_CHUNK_ROWS = 4096
+_SAMPLE = 5_000  # texts on which common shingles are counted
+_CHUNK_CHARS = 4 << 20
+_FULL = 0.8  # share of the table's slots that may be taken
+_GROWTH = 1.25
+_UNITS = {"auto": -1, "char": CHAR, "word": WORD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +67,39 @@ class NearIndex:
         *,
         threshold: float = 0.7,
         unit: Literal["auto", "char", "word"] = "auto",
-        size: int = 5,
+        size: int | None = None,
         permutations: int = 128,
+        short_threshold: float = 0.9,
     ) -> None:
         self.bands = choose_bands(threshold, permutations)
-        self._threshold = threshold
-        self._unit = unit
-        self._size = size
-        signer = Signer(self.bands)
-        units: tuple[Unit, ...] = ("char", "word") if unit == "auto" else (unit,)
-        self._planes = {name: _Plane(name, size, signer) for name in units}
-        self._texts = _Store()
-        self._ids = _Store()
+        a, b = draw(self.bands.count * self.bands.rows)
+        self.rules = Rules(
+            a=a,
+            b=b,
+            bands=self.bands.count,
+            sizes=np.array([size or CHARS, size or WORDS], np.int64),
+            unit=_UNITS[unit],
+            long=LONG,
+            threshold=float(threshold),
+            short=SHORT,
+            short_threshold=float(max(threshold, short_threshold)),
+            agree=agreement(threshold, len(a)),
+            cap=CAP,
+            common=np.zeros(0, np.uint64),
+        )
+        self._index = empty_index()
+        self._ids = _Ids()
+        self._scratch = scratch(0, self.rules)
+        self.long_texts = 0
+        """Texts seen so far that `auto` took for long."""
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return int(self._index.counts[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return sum(array.nbytes for array in self._index) + self._ids.nbytes
 
     def judge(self, texts: Sequence[str], ids: Sequence[str], *, add: bool = True) -> list[Match | None]:
         """The match of each text, or None; with `add`, texts without a match become part of the index.
@@ -73,237 +107,134 @@ class NearIndex:
         Texts are taken in order, as if one by one: the result does not depend on how they are cut into calls.
         A text without any character matches nothing.
         """
+        return self._judge(texts, ids, DECIDE if add else COMPARE)
+
+    def add(self, texts: Sequence[str], ids: Sequence[str]) -> None:
+        """Make texts part of the index, whatever they are similar to."""
+        self._judge(texts, ids, ADD)
+
+    def kept(self, first: int = 0) -> Iterator[tuple[list[str], list[str]]]:
+        """(ids, folded texts) of what is in the index, a few thousand at a time."""
+        for begin in range(first, len(self), _CHUNK_ROWS):
+            numbers = range(begin, min(begin + _CHUNK_ROWS, len(self)))
+            ends = self._index.ends[begin : numbers.stop + 1].tolist()
+            texts = [self._index.data[a:b].tobytes().decode("utf-8") for a, b in itertools.pairwise(ends)]
+            yield [self._ids[number] for number in numbers], texts
+
+    def ignore_common(self, texts: Sequence[str], share: float) -> int:
+        """Leave shingles out of account that stand in more than `share` of the texts; how many there are. What is in
+        the index is entered again."""
+        rows, work = folded(texts[:_SAMPLE]), self._scratch
+        sets: list[NDArray[np.uint64]] = []
+        for row, words in enumerate(rows.words.tolist()):
+            begin, end = int(rows.begins[row]), int(rows.ends[row])
+            if end - begin + 64 > len(work.points):
+                work = scratch(end - begin, self.rules)
+            unit = (WORD if words > LONG else CHAR) if self.rules.unit < 0 else self.rules.unit
+            size, none = int(self.rules.sizes[unit]), np.zeros(0, np.uint64)
+            count = kernels.shingle(
+                rows.data, begin, end, unit, size, none, work.points, work.places, work.hashes, work.values
+            )
+            sets.append(np.unique(work.hashes[:count]))
+        hashes, counts = np.unique(np.concatenate([*sets, np.zeros(0, np.uint64)]), return_counts=True)
+        common = hashes[counts > share * max(1, len(sets))]
+        table = np.zeros(1 << (2 * len(common) + 1).bit_length(), np.uint64)
+        kernels.common_table(common, table)
+        kept = list(self.kept())
+        self.rules = self.rules._replace(common=table)
+        self._index, self._ids = empty_index(), _Ids()
+        for names, contents in kept:
+            self.add(contents, names)
+        return len(common)
+
+    def _judge(self, texts: Sequence[str], ids: Sequence[str], mode: int) -> list[Match | None]:
         matches: list[Match | None] = []
-        folded = [fold(text) for text in texts]
         first = 0
-        while first < len(folded):
+        while first < len(texts):
             last, chars = first, 0
-            while last < len(folded) and last - first < _CHUNK_ROWS and (chars < _CHUNK_CHARS or last == first):
-                chars += len(folded[last])
+            while last < len(texts) and last - first < _CHUNK_ROWS and (chars < _CHUNK_CHARS or last == first):
+                chars += len(texts[last])
                 last += 1
-            matches += self._chunk(folded[first:last], ids[first:last], add)
+            matches += self._chunk(texts[first:last], ids[first:last], mode)
             first = last
         return matches
 
-    def _chunk(self, texts: list[str], ids: Sequence[str], add: bool) -> list[Match | None]:
-        matches: list[Match | None] = [None] * len(texts)
-        sketches = [sketch for plane in self._planes.values() if (sketch := self._sketch(plane, texts)) is not None]
-        for sketch in sketches:
-            self._match_earlier(sketch, texts, matches)
-        if not add:
-            return matches
-        self._settle(sketches, texts, ids, matches)
-        self._add(texts, ids, sketches, matches)
+    def _chunk(self, texts: Sequence[str], ids: Sequence[str], mode: int) -> list[Match | None]:
+        rows, count = folded(texts), len(texts)
+        self._make_room(rows, mode)
+        out = Out(
+            match=np.empty(count, np.int64),
+            similarity=np.empty(count, np.float64),
+            run=np.empty((count, 2), np.int64),
+            number=np.empty(count, np.int64),
+        )
+        kernels.judge(rows, self.rules, self._index, self._scratch, out, mode)
+        self._ids.extend([ids[row] for row in (out.number >= 0).nonzero()[0].tolist()])
+        matches: list[Match | None] = [None] * count
+        for row in (out.match >= 0).nonzero()[0].tolist():
+            number, begin, end = int(out.match[row]), int(rows.begins[row]), int(rows.ends[row])
+            shared = self._shared(rows.data, begin, end, out.run[row].tolist(), number)
+            matches[row] = Match(self._ids[number], float(out.similarity[row]), shared)
         return matches
 
-    def _sketch(self, plane: _Plane, texts: list[str]) -> _Sketch | None:
-        """Shingles and tags of the texts that this plane holds or judges."""
-        if self._unit == "auto":
-            words = np.fromiter((text.count(" ") + 1 for text in texts), np.int64, len(texts))
-            judged = words > _LONG if plane.unit == "word" else words <= _LONG
-            # A similar text can be longer or shorter by the threshold at most.
-            near = words >= _LONG * self._threshold if plane.unit == "word" else words <= _LONG / self._threshold
-        else:
-            judged = near = np.ones(len(texts), bool)
-        near = near & np.fromiter(map(bool, texts), bool, len(texts))
-        rows = np.flatnonzero(near)
-        if not len(rows):
-            return None
-        shingles = plane.shingles([texts[row] for row in rows])
-        tags = plane.signer.tags(shingles)
-        return _Sketch(plane, rows, judged[rows], shingles, tags)
+    def _shared(self, data: NDArray[np.uint8], begin: int, end: int, run: list[int], number: int) -> str:
+        """The longest run whose shingles stand in the kept text, cut to what stands there in one piece."""
+        kept = self._index.data[self._index.ends[number] : self._index.ends[number + 1]].tobytes()
+        own = data[begin:end].tobytes()
+        if own == kept:
+            return own.decode("utf-8")
+        shared = data[run[0] : run[1]].tobytes()
+        if shared in kept:
+            return shared.decode("utf-8").strip()
+        # A text may hold one shingle twice, so that a run here is two runs there.
+        text, other = shared.decode("utf-8"), kept.decode("utf-8")
+        most = bisect.bisect_left(range(len(text) + 1), True, key=lambda length: text[:length] not in other)
+        return text[: max(most - 1, 0)].strip()
 
-    def _match_earlier(self, sketch: _Sketch, texts: list[str], matches: list[Match | None]) -> None:
-        places, earlier, sketch.found = sketch.plane.index.lookup(sketch.tags)
-        wanted = sketch.judged[places]
-        places, earlier = places[wanted], sketch.plane.members(earlier[wanted])
-        if not len(places):
+    def _make_room(self, rows: Rows, mode: int) -> None:
+        count, size = len(rows.begins), len(rows.data)
+        longest = size if count == 1 else int((rows.ends - rows.begins).max(initial=0))
+        if self.rules.unit < 0 and size > 2 * LONG:
+            self.long_texts += int(np.count_nonzero(rows.words > LONG))
+        if longest + 64 > len(self._scratch.points):
+            self._scratch = scratch(longest, self.rules)
+        if mode == COMPARE:
             return
-        kept = _KeptSets(sketch.plane, self._texts, sorted(set(earlier.tolist())))
-        for place, number in zip(places.tolist(), earlier.tolist(), strict=True):
-            row = int(sketch.rows[place])
-            if matches[row] is not None:
-                continue  # pairs come sorted: an earlier text has matched already
-            own, other = sketch.set_of(row), kept[number]
-            similar = similarity(own, other)
-            if similar >= self._threshold:
-                shared = self._shared(sketch, texts[row], row, other, self._texts[number])
-                matches[row] = Match(self._ids[number], similar, shared)
-
-    def _settle(
-        self, sketches: list[_Sketch], texts: list[str], ids: Sequence[str], matches: list[Match | None]
-    ) -> None:
-        """Compare the chunk's rows with each other. A row that is reached without a match is kept, and takes with it
-        the later rows like it; so each is compared with kept rows only, the earliest first."""
-        for sketch in sketches:
-            sketch.find_groups()
-        rows = sorted({int(sketch.rows[place]) for sketch in sketches for place in sketch.groups_of})
-        for row in rows:
-            if matches[row] is not None:
-                continue
-            for sketch in sketches:
-                for other in sketch.later_rows_like(row):
-                    if matches[other] is not None:
-                        continue
-                    similar = similarity(sketch.set_of(row), sketch.set_of(other))
-                    if similar >= self._threshold:
-                        shared = self._shared(sketch, texts[other], other, sketch.set_of(row), texts[row])
-                        matches[other] = Match(ids[row], similar, shared)
-
-    def _shared(self, sketch: _Sketch, text: str, row: int, kept: NDArray[np.uint64], kept_text: str) -> str:
-        """The longest run of `text` whose shingles stand in the kept text, cut to what stands there in one piece."""
-        if text == kept_text:
-            return text
-        begin, length = shared_run(sketch.shingles.of(sketch.place[row]), kept)
-        if not length:
-            return ""
-        if sketch.plane.unit == "char":
-            run = text[begin : begin + length + self._size - 1]
-        else:
-            run = " ".join(text.split(" ")[begin : begin + length + self._size - 1])
-        if run not in kept_text:
-            # A text may hold one shingle twice, so that a run here is two runs there.
-            most = bisect.bisect_left(range(len(run) + 1), True, key=lambda length: run[:length] not in kept_text)
-            run = run[: max(most - 1, 0)]
-        return run.strip()
-
-    def _add(self, texts: list[str], ids: Sequence[str], sketches: list[_Sketch], matches: list[Match | None]) -> None:
-        first = len(self._texts)
-        numbers = np.full(len(texts), -1, np.int64)
-        for row, text in enumerate(texts):
-            if matches[row] is None and text:
-                numbers[row] = first
-                first += 1
-                self._texts.append(text)
-                self._ids.append(ids[row])
-        for sketch in sketches:
-            kept = np.flatnonzero(numbers[sketch.rows] >= 0)
-            sketch.plane.add(numbers[sketch.rows[kept]], sketch.tags[kept], sketch.linked[kept])
+        index = self._index
+        texts, taken = index.counts.tolist()
+        # A text near the border of `auto` stands in the index twice.
+        taken += self.bands.count * count * (2 if self.rules.unit < 0 else 1)
+        before = len(index.slots)
+        if taken > _FULL * before:
+            index.slots.resize(int(max(taken / _FULL, before * _GROWTH)) + 1, refcheck=False)
+            kernels.spread(index.slots, before)
+        grow(index.data, int(index.ends[texts]) + size)
+        grow(index.ends, texts + count + 1)
+        grow(index.units, texts + count)
+        grow(index.bits, texts + count)
 
 
-class _Plane:
-    """The texts compared in one unit. A plane numbers its texts itself; `members` are their numbers in the index."""
-
-    def __init__(self, unit: Unit, size: int, signer: Signer) -> None:
-        self.unit: Unit = unit
-        self.signer = signer
-        self.index = BandIndex(signer.bands.count)
-        self._size = size
-        self._members = array("q")
-
-    def shingles(self, texts: list[str]) -> Shingles:
-        return (char_shingles if self.unit == "char" else word_shingles)(texts, self._size)
-
-    def members(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.frombuffer(self._members, np.int64)[places] if len(places) else places
-
-    def add(self, numbers: NDArray[np.int64], tags: NDArray[np.uint32], linked: NDArray[np.bool_]) -> None:
-        self._members.extend(numbers.tolist())
-        self.index.add(tags, linked)
-
-
-class _KeptSets:
-    """Shingle sets of kept texts, made from the texts again when they are needed: holding them would take four times
-    the memory of the texts. A block is made at once, and few blocks are held."""
-
-    _BLOCK, _HELD = 128, 8
-
-    def __init__(self, plane: _Plane, texts: _Store, numbers: list[int]) -> None:
-        self._plane, self._texts, self._numbers = plane, texts, numbers
-        self._place = {number: place for place, number in enumerate(numbers)}
-        self._blocks: dict[int, dict[int, NDArray[np.uint64]]] = {}
-
-    def __getitem__(self, number: int) -> NDArray[np.uint64]:
-        block = self._place[number] // self._BLOCK
-        if block not in self._blocks:
-            if len(self._blocks) >= self._HELD:
-                self._blocks.clear()
-            numbers = self._numbers[block * self._BLOCK : (block + 1) * self._BLOCK]
-            shingles = self._plane.shingles([self._texts[each] for each in numbers])
-            self._blocks[block] = {each: shingles.set_of(place) for place, each in enumerate(numbers)}
-        return self._blocks[block][number]
-
-
-class _Sketch:
-    """One chunk in one plane. `rows` are the chunk's rows that are in it, `judged` those that it decides."""
-
-    def __init__(
-        self,
-        plane: _Plane,
-        rows: NDArray[np.int64],
-        judged: NDArray[np.bool_],
-        shingles: Shingles,
-        tags: NDArray[np.uint32],
-    ) -> None:
-        self.plane, self.rows, self.judged, self.shingles, self.tags = plane, rows, judged, shingles, tags
-        self.found = np.zeros(tags.shape, np.int64)
-        self.linked = np.ones(tags.shape, bool)
-        self.groups_of: dict[int, list[_Group]] = {}
-        self.place = {int(row): place for place, row in enumerate(rows)}
-        self._sets: dict[int, NDArray[np.uint64]] = {}
-
-    def set_of(self, row: int) -> NDArray[np.uint64]:
-        if row not in self._sets:
-            self._sets[row] = self.shingles.set_of(self.place[row])
-        return self._sets[row]
-
-    def find_groups(self) -> None:
-        """Which rows of the chunk share a band with each other."""
-        self.linked = self.found < CAP
-        flat = self.tags.ravel()
-        # Tag and entry in one number: sorting numbers is several times faster than sorting their places.
-        both = (flat.astype(np.uint64) << np.uint64(32)) | np.arange(len(flat), dtype=np.uint64)
-        both.sort()
-        order, ordered = (both & np.uint64(0xFFFFFFFF)).astype(np.int64), both >> np.uint64(32)
-        same = ordered[1:] == ordered[:-1]
-        if not same.any():
-            return
-        # Runs of equal tags: a run begins where an entry equals the next but not the one before.
-        edges = np.flatnonzero(np.diff(np.concatenate(([False], same, [False])).astype(np.int8)))
-        for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            entries = order[begin : end + 1]
-            group = _Group(entries, int(self.found.ravel()[entries[0]]))
-            for entry in entries.tolist():
-                self.groups_of.setdefault(entry // self.tags.shape[1], []).append(group)
-
-    def later_rows_like(self, row: int) -> list[int]:
-        """The rows after a kept row that share a band with it and are decided here."""
-        place = self.place.get(row)
-        if place is None:
-            return []
-        bands = self.tags.shape[1]
-        later: set[int] = set()
-        for group in self.groups_of.get(place, ()):
-            own = group.entries[group.entries // bands == place]
-            if group.kept >= CAP:
-                self.linked.ravel()[own] = False
-                continue
-            group.kept += 1
-            later.update((group.entries // bands).tolist())
-        return [int(self.rows[other]) for other in sorted(later) if other > place and self.judged[other]]
-
-
-@dataclass(slots=True)
-class _Group:
-    """Entries (place * bands + band) of one chunk with the same tag, and how many kept texts have it so far."""
-
-    entries: NDArray[np.int64]
-    kept: int
-
-
-class _Store:
-    """Texts in one growing buffer: an eighth of the memory of a list of short strings."""
+class _Ids:
+    """Strings in one growing buffer: an eighth of the memory of a list of short strings."""
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self._ends = array("Q", [0])
+        self._ends = np.zeros(1 << 8, np.int64)
+        self._count = 0
 
-    def __len__(self) -> int:
-        return len(self._ends) - 1
+    @property
+    def nbytes(self) -> int:
+        return len(self._data) + self._ends.nbytes
 
     def __getitem__(self, number: int) -> str:
         return self._data[self._ends[number] : self._ends[number + 1]].decode("utf-8")
 
-    def append(self, text: str) -> None:
-        self._data += text.encode("utf-8")
-        self._ends.append(len(self._data))
+    def extend(self, ids: list[str]) -> None:
+        if not ids:
+            return
+        encoded = [id_.encode("utf-8") for id_ in ids]
+        grow(self._ends, self._count + len(ids) + 1)
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        self._ends[self._count + 1 : self._count + 1 + len(ids)] = len(self._data) + np.cumsum(lengths)
+        self._data += b"".join(encoded)
+        self._count += len(ids)

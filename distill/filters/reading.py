@@ -4,7 +4,8 @@ Every row has a place: the line in a JSONL or CSV file, the row number in Parque
 row is reported with its place, and the caller decides whether that ends the reading.
 
 JSONL is read twice: the first pass finds the type of every column and every line that does not fit, so that the
-second can write columns whose type never changes midway.
+second can write columns whose type never changes midway. Where lines do not fit together, those that most others
+agree with stay.
 """
 
 # Arrow's arrays are generic over types that only run time knows.
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,10 +26,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.errors import InputError
-from distill.filters.kinds import Conflict, Kind, arrow_type, column, kind_of, unify
+from distill.filters.kinds import Conflict, Kind, arrow_type, column, common, kind_of
 from distill.io import loads
 
-__all__ = ["MAX_LINE", "Batch", "Source", "open_source"]
+__all__ = ["MAX_LINE", "Batch", "Source", "as_rewritten", "open_source"]
 
 MAX_LINE = 16 << 20
 """Bytes of the longest line that is read. A longer one is reported, and skipped without being held."""
@@ -59,18 +61,46 @@ class Source:
     unit: str = "line"
 
 
-def open_source(path: Path, on_invalid: OnInvalid) -> Source:
+def as_rewritten(originals: list[dict[str, Any]] | None, columns: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The objects of JSON rows with what filters rewrote; keys that were absent stay absent."""
+    if originals is None or not columns:
+        return originals
+    values = {name: column.to_pylist() for name, column in columns.items()}
+    return [
+        {name: _overlaid(value, values[name][row]) if name in values else value for name, value in original.items()}
+        for row, original in enumerate(originals)
+    ]
+
+
+def _overlaid(old: Any, new: Any) -> Any:
+    """`new` in the shape of `old`: a column's objects have every key that any row has."""
+    if isinstance(old, dict):
+        new = orjson.loads(new) if isinstance(new, str) else new  # objects that Parquet cannot hold are text there
+        return {key: _overlaid(value, new[key]) for key, value in old.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(old, list):
+        new = orjson.loads(new) if isinstance(new, str) else new
+        return [_overlaid(before, after) for before, after in zip(old, new, strict=True)]  # pyright: ignore[reportUnknownVariableType]
+    return new if isinstance(old, str) else old
+
+
+def open_source(path: Path, on_invalid: OnInvalid, *, text: frozenset[str] = frozenset()) -> Source:
     """Open a file by its ending.
+
+    Args:
+        text: columns that hold text where rows disagree about it.
 
     Raises:
         InputError: it cannot be read, its ending is not known, or it has no usable header.
     """
     kind = path.suffix.lower()
     try:
+        with path.open("rb") as file:
+            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                raise InputError("the text is UTF-16", path=path, hint="save it as UTF-8")
         if kind in (".jsonl", ".ndjson", ".json"):
-            return _jsonl(path, on_invalid)
+            return _jsonl(path, on_invalid, text)
         if kind in (".parquet", ".pq"):
-            return _parquet(path)
+            return _parquet(path, on_invalid)
         if kind in (".csv", ".tsv"):
             return _csv(path, on_invalid, "\t" if kind == ".tsv" else ",")
     except OSError as error:
@@ -81,25 +111,26 @@ def open_source(path: Path, on_invalid: OnInvalid) -> Source:
 # JSON Lines
 
 
-def _jsonl(path: Path, on_invalid: OnInvalid) -> Source:
-    kinds: dict[str, Kind] = {}
-    seen: set[Kind] = set()
+def _jsonl(path: Path, on_invalid: OnInvalid, text: frozenset[str]) -> Source:
     invalid: set[int] = set()
 
     def refuse(place: int, why: str) -> None:
         invalid.add(place)
         on_invalid(place, why)
 
+    seen: Counter[Kind] = Counter()
     with path.open("rb") as file:
         for place, row in _objects(file, refuse):
             try:
-                kind = kind_of(row)
-                if kind not in seen:
-                    merged = unify(("struct", tuple(kinds.items())), kind)
-                    kinds = dict(merged[1])
-                    seen.add(kind)
+                seen[kind_of(row)] += 1
             except (Conflict, RecursionError) as error:
                 refuse(place, str(error) or "nested too deeply")
+    kinds, unfit = common(seen, text)
+    if unfit:
+        with path.open("rb") as file:
+            for place, row in _objects(file, lambda _place, _why: None):
+                if place not in invalid and (why := unfit.get(kind_of(row))) is not None:
+                    refuse(place, why)
 
     schema = pa.schema([(name, arrow_type(kind)) for name, kind in kinds.items()])
 
@@ -138,12 +169,14 @@ def _objects(file: BinaryIO, refuse: OnInvalid) -> Iterator[tuple[int, dict[str,
         except RecursionError:
             refuse(place, "nested too deeply")
         except ValueError as error:
-            refuse(place, f"not valid JSON: {error}")
+            array = place == 1 and line.lstrip().startswith(b"[")
+            refuse(place, "a JSON array, not one object a line" if array else f"not valid JSON: {error}")
         else:
             if isinstance(value, dict):
                 yield place, value  # pyright: ignore[reportUnknownVariableType]
             else:
-                refuse(place, "not a JSON object")
+                array = isinstance(value, list) and place == 1
+                refuse(place, "a JSON array, not one object a line" if array else "not a JSON object")
 
 
 def _lines(file: BinaryIO, refuse: OnInvalid) -> Iterator[tuple[int, bytes]]:
@@ -167,7 +200,7 @@ def _lines(file: BinaryIO, refuse: OnInvalid) -> Iterator[tuple[int, bytes]]:
 # Parquet
 
 
-def _parquet(path: Path) -> Source:
+def _parquet(path: Path, on_invalid: OnInvalid) -> Source:
     try:
         schema = pq.read_schema(path)
     except pa.ArrowInvalid as error:
@@ -178,16 +211,34 @@ def _parquet(path: Path) -> Source:
     def batches() -> Iterator[Batch]:
         place = 1
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, pre_buffer=False) as file:
                 for batch in file.iter_batches(batch_size=_BATCH):
                     table = pa.Table.from_batches([batch]).replace_schema_metadata()
-                    table.validate(full=True)  # text that is not UTF-8 shows here
-                    yield Batch(table, list(range(place, place + table.num_rows)))
+                    yield _readable(Batch(table, list(range(place, place + table.num_rows))), on_invalid)
                     place += table.num_rows
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"damaged after row {place - 1}: {_first_line(error)}", path=path) from None
 
     return Source(path, schema, batches, "row")
+
+
+def _readable(batch: Batch, refuse: OnInvalid) -> Batch:
+    """The rows whose values are what their types say; text that is not UTF-8 shows only when it is looked at."""
+    try:
+        batch.table.validate(full=True)
+    except pa.ArrowInvalid:
+        good: list[int] = []
+        for row, place in enumerate(batch.places):
+            try:
+                batch.table.slice(row, 1).validate(full=True)
+            except pa.ArrowInvalid as error:
+                refuse(place, "not UTF-8" if "UTF8" in str(error) else _first_line(error))
+            else:
+                good.append(row)
+        pieces = [batch.table.slice(row, 1) for row in good]
+        table = pa.concat_tables(pieces) if pieces else batch.table.schema.empty_table()
+        return Batch(table.combine_chunks(), [batch.places[row] for row in good])
+    return batch
 
 
 # CSV
@@ -197,7 +248,7 @@ def _csv(path: Path, on_invalid: OnInvalid, delimiter: str) -> Source:
     # All columns are text: what looks like a number in the first rows may not be one in the last.
     csv.field_size_limit(MAX_LINE)
     with _csv_text(path) as file:
-        header = next(_csv_rows(file, delimiter, lambda _place, _why: None), (1, None))[1]
+        header = next(_csv_rows(file, delimiter, _refuse_header(path)), (1, None))[1]
     if header is None:
         schema = pa.schema([])
         return Source(path, schema, lambda: iter(()))
@@ -223,6 +274,13 @@ def _csv(path: Path, on_invalid: OnInvalid, delimiter: str) -> Source:
             yield _csv_batch(rows, places, schema)
 
     return Source(path, schema, batches)
+
+
+def _refuse_header(path: Path) -> OnInvalid:
+    def refuse(place: int, why: str) -> None:
+        raise InputError(f"the header is {why}", path=path, line=place)
+
+    return refuse
 
 
 def _csv_text(path: Path) -> io.TextIOWrapper:

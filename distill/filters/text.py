@@ -5,6 +5,7 @@
     prompt     the user turns, without the system turn
     response   the assistant turns; the chosen answer where a preference row has one
     messages   the whole conversation, system turn included
+    system     the system turns alone
 
 A column of that name comes first; `prompt` and `response` fall back to the usual names of other layouts
 (instruction, question, output, answer, …). Conversations may be OpenAI style (`messages` of role and content) or
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 
 from distill.errors import InputError
 
-__all__ = ["Absent", "ids", "parts", "present", "text", "texts"]
+__all__ = ["Absent", "ids", "parts", "present", "sources", "text", "texts"]
 
 pc: Any = pyarrow.compute
 _PROMPT = ("prompt", "instruction", "question", "text", "input")
@@ -39,6 +40,7 @@ _RESPONSE = ("response", "chosen", "output", "answer", "completion")
 _CONVERSATIONS = ("messages", "conversations", "conversation")
 _USER = ("user", "human")
 _ASSISTANT = ("assistant", "gpt", "model", "bot")
+_SYSTEM = ("system", "developer")
 
 
 class Absent(InputError):
@@ -93,6 +95,10 @@ def text(rows: pa.Table, field: str) -> pa.StringArray:
             return _join(turns, _USER if field == "prompt" else _ASSISTANT)
     if field in names:
         raise Absent(f"column {field} holds {rows.schema.field(field).type}, not text", field="fields")
+    if field == "system":
+        turns = _turns(rows)
+        if turns is not None:
+            return _join(turns, _SYSTEM)
     if field in ("prompt", "response"):
         found = _part(rows, field)
         if found is not None:
@@ -106,6 +112,26 @@ def present(rows: pa.Table, fields: Sequence[str] = ()) -> NDArray[np.bool_]:
     """Which rows have every named field (for no fields: any text at all)."""
     valid = [np.asarray(pc.is_valid(text(rows, field))) for field in fields or _whole(rows)]
     return np.logical_and.reduce(valid) if fields else np.logical_or.reduce(valid)
+
+
+def sources(rows: pa.Table, fields: Sequence[str]) -> list[str]:
+    """The columns in which the named fields stand; a part of a conversation stands in the whole conversation.
+
+    Raises:
+        Absent: there is no such column or part.
+    """
+    names, found = rows.column_names, list[str]()
+    for field in fields:
+        text(rows, field)
+        if field in names:
+            found.append(field)
+        elif (conversation := next((name for name in _CONVERSATIONS if _turns(rows, name)), None)) is not None:
+            found += [conversation, *(["chosen"] if field == "response" and "chosen" in names else [])]
+        elif field == "prompt" and {"instruction", "input"} <= set(names):
+            found += ["instruction", "input"]
+        else:
+            found.append(next(name for name in (_PROMPT if field == "prompt" else _RESPONSE) if name in names))
+    return list(dict.fromkeys(found))
 
 
 def ids(rows: pa.Table) -> list[str]:

@@ -14,10 +14,10 @@ from pydantic_core import PydanticUndefined
 
 from distill.recipe.filters import EvalSet, step_kinds
 from distill.recipe.method import Check, PreferenceConfig, ReasoningConfig, ResponseConfig
-from distill.recipe.output import Budget, DatasetConfig
+from distill.recipe.output import Budget, DatasetConfig, MixConfig
 from distill.recipe.plan import PlanConfig
 from distill.recipe.recipe import Recipe
-from distill.recipe.teachers import Limits, Price, Sampling, Simulation, TeacherConfig
+from distill.recipe.teachers import BatchConfig, Limits, Price, Sampling, Simulation, TeacherConfig
 
 __all__ = ["render_recipe", "table"]
 
@@ -56,14 +56,15 @@ budget: {usd: 5}
 def render_recipe() -> str:
     """The whole page."""
     from distill.recipe.evaluate import EvaluateConfig
-    from distill.recipe.train import LoraConfig, TrainConfig
+    from distill.recipe.train import GeneralData, LoraConfig, PreferenceLoss, TrainConfig, WatchConfig
 
+    training = {"lora": LoraConfig, "preference": PreferenceLoss, "mix": GeneralData, "watch": WatchConfig}
     parts = [_INTRO, "## Top level\n", table(Recipe)]
     sections: list[tuple[str, type[BaseModel], Mapping[str, type[BaseModel]]]] = [
         (
             "`teachers.NAME`",
             TeacherConfig,
-            {"sampling": Sampling, "limits": Limits, "price": Price, "simulate": Simulation},
+            {"sampling": Sampling, "limits": Limits, "price": Price, "simulate": Simulation, "batch": BatchConfig},
         ),
         ("`plan`", PlanConfig, {}),
         ("`method` with `kind: response`", ResponseConfig, {}),
@@ -82,8 +83,8 @@ def render_recipe() -> str:
     for title, model, inner in (
         ("`eval_sets`", EvalSet, {}),
         ("`budget`", Budget, {}),
-        ("`dataset`", DatasetConfig, {}),
-        ("`train`", TrainConfig, {"lora": LoraConfig}),
+        ("`dataset`", DatasetConfig, {"mix": MixConfig}),
+        ("`train`", TrainConfig, training),
         ("`evaluate`", EvaluateConfig, {}),
     ):
         parts += _section(title, model, cast("Mapping[str, type[BaseModel]]", inner))

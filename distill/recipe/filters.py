@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from distill.recipe.base import Section
+from distill.recipe.embedding import DiversityStep, SemanticStep
+from distill.recipe.quality import (
+    AgreementStep,
+    CodeStep,
+    CopiesStep,
+    CustomStep,
+    LanguageStep,
+    LeakageStep,
+    PiiStep,
+    RegexStep,
+    RepetitionStep,
+    ScoreStep,
+    ScriptStep,
+    TagsStep,
+)
+from distill.recipe.step import Step as _Step
 
 __all__ = [
+    "AgreementStep",
+    "CodeStep",
+    "CopiesStep",
+    "CustomStep",
     "DecontaminateStep",
+    "DiversityStep",
     "EvalSet",
     "ExactStep",
     "FilterStep",
     "Filters",
+    "LanguageStep",
+    "LeakageStep",
     "LengthStep",
     "MinHashStep",
+    "PiiStep",
     "RefusalStep",
+    "RegexStep",
+    "RepetitionStep",
     "SchemaStep",
+    "ScoreStep",
+    "ScriptStep",
+    "SemanticStep",
+    "TagsStep",
     "TruncationStep",
 ]
 
@@ -26,23 +56,39 @@ class EvalSet(Section):
     """A set that must not leak into training data."""
 
     path: str
-    """JSONL, Parquet or CSV file."""
+    """JSONL, Parquet or CSV file; the YAML file of an lm-eval task; or `hub:` and the id of a dataset on the hub."""
     field: str | None = None
     """Column with the question. Left out: the user turns of `messages`, else the first of prompt, question, text,
     input."""
     name: str | None = None
     """Name in reports; left out: the file's name."""
+    split: str | None = None
+    """Split of a task or of a hub dataset. Left out: the task's own, or `test`."""
+    config: str | None = None
+    """Configuration of a hub dataset."""
 
 
-class _Step(Section):
-    fields: tuple[str, ...] = ()
-    """Columns that count: any text column, or `prompt`, `response`, `messages` for the parts of a conversation.
-    Left out: the whole row's text."""
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
-    """Name in reports; left out: the kind, numbered when it comes twice."""
+class _Deduplicating(_Step):
+    against: tuple[EvalSet, ...] = ()
+    """Other datasets whose rows must not come again: JSONL, Parquet or CSV files. Without `field` the same fields count
+    as in the rows."""
+    index: str | None = None
+    """Parquet file of the rows that the step has kept, for later runs; made where it is missing. `distill filter`
+    extends it; a generation only reads it, since a run that is resumed must find what it found before."""
+    keep: Literal["first", "longest", "best"] = "first"
+    """Which row of a group stays. `longest` and `best` hold for every step of the chain, keep the whole file in memory,
+    and need `distill filter`."""
+    score: str | None = None
+    """Column of numbers for `best`: the row with the highest stays."""
+
+    @model_validator(mode="after")
+    def _scored(self) -> Self:
+        if (self.keep == "best") != (self.score is not None):
+            raise ValueError("score: names the column for `keep: best`, and goes with nothing else")
+        return self
 
 
-class ExactStep(_Step):
+class ExactStep(_Deduplicating):
     """Drops rows whose normalised text came before."""
 
     kind: Literal["exact"]
@@ -52,18 +98,24 @@ class ExactStep(_Step):
     """Compare with the run's seed examples too."""
 
 
-class MinHashStep(_Step):
+class MinHashStep(_Deduplicating):
     """Drops near-duplicates: MinHash LSH finds candidates, true Jaccard similarity decides."""
 
     kind: Literal["minhash"]
     threshold: float = Field(default=0.7, gt=0, le=1)
     """Jaccard similarity of shingles at which a row is dropped."""
+    short_threshold: float = Field(default=0.9, ge=0, le=1)
+    """The same for two texts of fewer than 20 words, where one changed word can be the one that counts; the higher of
+    the two holds. Likeness to a seed is measured by `threshold` alone."""
     shingle: Literal["auto", "char", "word"] = "auto"
     """Shingle unit. `auto`: characters, words for texts over 300 words."""
-    size: int = Field(default=5, ge=1, le=32)
-    """Characters or words in a shingle."""
+    size: int | None = Field(default=None, ge=1, le=32)
+    """Characters or words in a shingle. Left out: 5 characters, 3 words."""
     permutations: int = Field(default=128, ge=16, le=512)
     """MinHash values per text."""
+    ignore_common: float | None = Field(default=None, gt=0, lt=1)
+    """Leave shingles out of account that stand in more than this share of rows, as those of a template do; counted on
+    a sample of the file. Needs `distill filter`."""
     seeds: bool = True
     """Compare with the run's seed examples too."""
 
@@ -88,11 +140,20 @@ class LengthStep(_Step):
     """Least words."""
     max_words: int | None = Field(default=None, ge=1)
     """Most words."""
+    min_tokens: int | None = Field(default=None, ge=0)
+    """Least tokens of `tokenizer`."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens of `tokenizer`."""
+    tokenizer: str | None = None
+    """Whose tokens: a model of the catalogue, a folder with a tokenizer.json, or such a file."""
 
     @model_validator(mode="after")
     def _any(self) -> LengthStep:
-        if all(v is None for v in (self.min_chars, self.max_chars, self.min_words, self.max_words)):
+        tokens = (self.min_tokens, self.max_tokens)
+        if all(v is None for v in (self.min_chars, self.max_chars, self.min_words, self.max_words, *tokens)):
             raise ValueError("min_chars: give at least one bound")
+        if (self.tokenizer is None) != (tokens == (None, None)):
+            raise ValueError("tokenizer: goes with min_tokens or max_tokens, and they with it")
         return self
 
 
@@ -111,7 +172,7 @@ class TruncationStep(_Step):
 
 
 class DecontaminateStep(_Step):
-    """Drops rows that share text with an eval set."""
+    """Drops rows that repeat or retell an item of an eval set."""
 
     kind: Literal["decontaminate"]
     against: tuple[EvalSet, ...] = ()
@@ -123,10 +184,41 @@ class DecontaminateStep(_Step):
     similar: float = Field(default=0.6, gt=0, le=1)
     """Jaccard similarity of three-word runs at which a text of one n-gram counts as the item; half of it is enough from
     three n-grams on."""
+    false_positive_rate: float | None = Field(default=None, gt=0, le=0.2)
+    """Share of clean rows that may be lost: sets the threshold for paraphrases by the rows themselves, or by `clean`.
+    Left out, or for rows that come a few at a time: the threshold is the eval set's own."""
+    clean: str | None = None
+    """JSONL, Parquet or CSV file of rows that are known to be clean, with the columns of the rows."""
+    threshold: float | None = Field(default=None, gt=0, le=1.5)
+    """Score at which a text is a paraphrase: cosine plus at most 0.4 for shared numbers. Left out: calibrated, or the
+    eval set's own."""
+    embeddings: str = "none"
+    """Compare sentence embeddings besides: a model's name or folder, `auto` for all-MiniLM-L6-v2 where it is here, or
+    `none`. An encoder reads some fifty rows a CPU second."""
 
 
 BuiltinStep = Annotated[
-    ExactStep | MinHashStep | SchemaStep | LengthStep | RefusalStep | TruncationStep | DecontaminateStep,
+    ExactStep
+    | MinHashStep
+    | SchemaStep
+    | LengthStep
+    | RefusalStep
+    | TruncationStep
+    | DecontaminateStep
+    | AgreementStep
+    | CodeStep
+    | CopiesStep
+    | CustomStep
+    | LanguageStep
+    | LeakageStep
+    | PiiStep
+    | RegexStep
+    | RepetitionStep
+    | ScoreStep
+    | ScriptStep
+    | TagsStep
+    | SemanticStep
+    | DiversityStep,
     Field(discriminator="kind"),
 ]
 FilterStep = BuiltinStep

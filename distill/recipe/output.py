@@ -9,7 +9,7 @@ from pydantic import Field
 
 from distill.recipe.base import Section
 
-__all__ = ["Budget", "DatasetConfig"]
+__all__ = ["Budget", "DatasetConfig", "MixConfig"]
 
 
 class Budget(Section):
@@ -25,6 +25,15 @@ class Budget(Section):
     """What to do when a teacher's price is not known: refuse to start, or run and count tokens only."""
 
 
+class MixConfig(Section):
+    """A general-purpose set that is mixed into the training split, against forgetting."""
+
+    path: str
+    """JSONL, Parquet or CSV file with conversations, or with a prompt and a response."""
+    share: float = Field(gt=0, le=0.9)
+    """Share of the training split that its rows make up. Those that repeat an eval set or the holdout are left out."""
+
+
 class DatasetConfig(Section):
     """The training files."""
 
@@ -34,5 +43,7 @@ class DatasetConfig(Section):
     """Share of rows for the validation split; rows of one slot or one seed group stay together."""
     reasoning_template: str = "<think>\n{reasoning}\n</think>\n\n{answer}"
     """For `reasoning`: how the chain and the answer become the assistant turn."""
+    mix: MixConfig | None = None
+    """General-purpose rows to add to the training split."""
     license: str = "other"
     """Licence named in the dataset card."""

@@ -79,6 +79,8 @@ class Recipe(Section):
         for teacher in data["teachers"].values():
             for key in ("base_url", "max_concurrency", "limits", "price", "timeout_s", "max_attempts", "headers"):
                 teacher.pop(key)
+            for key in ("mode", "batch"):  # the way an answer travels
+                teacher.pop(key)
         return digest(data)
 
     @field_validator("name")
@@ -113,4 +115,6 @@ class Recipe(Section):
             raise ValueError(f"dataset.format: the method {method.kind} makes no pairs; preference does")
         if wanted == "reasoning" and (isinstance(method, PreferenceConfig) or getattr(method, "label", None)):
             raise ValueError(f"dataset.format: the method {method.kind} makes no chains of thought here")
+        if self.dataset.mix is not None and isinstance(method, PreferenceConfig):
+            raise ValueError("dataset.mix: conversations cannot be mixed with pairs of answers")
         return self

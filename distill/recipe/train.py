@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from distill.recipe.base import Section
 
-__all__ = ["LoraConfig", "TrainConfig"]
+__all__ = ["GeneralData", "LoraConfig", "PreferenceLoss", "TrainConfig", "WatchConfig"]
 
 
 class LoraConfig(Section):
@@ -28,15 +28,54 @@ class LoraConfig(Section):
     """Learn the weights' magnitude apart from their direction; slower."""
 
 
+class PreferenceLoss(Section):
+    """What `method: dpo` minimises on pairs of answers."""
+
+    loss: Literal["sigmoid", "ipo"] = "sigmoid"
+    """`sigmoid`: DPO (arXiv:2305.18290); `ipo`: its squared form (arXiv:2310.12036), over-fits clear pairs less."""
+    beta: float = Field(default=0.1, gt=0)
+    """How strongly the student is held to its reference; of `ipo` the regularisation tau."""
+    sft: float = Field(default=0.0, ge=0)
+    """Weight of the chosen answers' own loss; keeps their probability from falling along with the rejected ones'."""
+
+
+class WatchConfig(Section):
+    """The task metric on validation rows while training: the student answers them, the best state is kept."""
+
+    metric: str = "exact_match"
+    """As in `evaluate.metrics`: `exact_match`, `macro_f1:field=intent`; higher is better."""
+    every: int | None = Field(default=None, ge=1)
+    """Updates between two scores; left out: an epoch."""
+    items: int = Field(default=64, ge=1)
+    """Validation rows that are answered, the first ones."""
+    max_tokens: int = Field(default=128, ge=1)
+    """Longest answer."""
+    patience: int | None = Field(default=None, ge=1)
+    """End the training after so many scores without a new best."""
+
+
+class GeneralData(Section):
+    """Rows of other tasks among the training rows, against forgetting them."""
+
+    data: str
+    """JSON Lines or Parquet in any layout; relative to the recipe, or to where `distill train` is called."""
+    share: float = Field(gt=0, lt=1)
+    """Of all training rows."""
+
+
 class TrainConfig(Section):
-    """Supervised fine-tuning of the student."""
+    """Training of the student."""
 
     model: str
     """The student: a name of the catalogue, or a folder in transformers format."""
+    method: Literal["sft", "dpo"] = "sft"
+    """`sft` learns answers; `dpo` learns from pairs which of two answers is better."""
     adapter: Literal["lora", "qlora", "full"] = "lora"
     """`qlora` keeps the base in 4-bit NF4; `full` trains every weight."""
     lora: LoraConfig = LoraConfig()
     """Adapter settings."""
+    preference: PreferenceLoss = PreferenceLoss()
+    """For `method: dpo`."""
     epochs: float = Field(default=3.0, gt=0)
     """Passes over the training split."""
     max_steps: int | None = Field(default=None, ge=1)
@@ -63,6 +102,19 @@ class TrainConfig(Section):
     """Trade time for memory."""
     seed: int | None = None
     """Left out: the recipe's."""
+    neftune: float | None = Field(default=None, gt=0)
+    """For `method: sft`: noise on the embeddings while training (NEFTune, arXiv:2310.05914), usually 5."""
+    thinking: Literal["keep", "drop"] = "keep"
+    """For `method: sft`; `drop` takes `<think>…</think>` out of the answers before training."""
+    mix: GeneralData | None = None
+    """For `method: sft`: general data mixed in."""
+    watch: WatchConfig | None = None
+    """For `method: sft`: score answers while training, and keep the best state."""
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows per forward pass."""
+        return self.micro_batch_size or self.batch_size
 
     @model_validator(mode="after")
     def _divides(self) -> TrainConfig:

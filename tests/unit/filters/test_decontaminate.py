@@ -39,7 +39,7 @@ def judge(*prompts: str, **step):
         ("My card has not arrived after two long months", "ngram", "bank:7"),
         (
             LONG.replace("16", "20").replace("three", "five").replace("$2", "$4").replace("four", "six"),
-            "similar",
+            "number_changed",
             "gsm8k:1",
         ),
         (" ".join("new" if n % 7 == 6 else word for n, word in enumerate(LONG.split())), "similar", "gsm8k:1"),

@@ -8,10 +8,15 @@ from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill.filters import kernels
+from distill.filters.arrays import scratch
+from distill.filters.folding import folded
 from distill.filters.near import NearIndex
 from distill.filters.normalise import fold
-from distill.filters.shingles import char_shingles, hash_words, similarity, word_shingles
-from distill.filters.signature import Signer, choose_bands
+from distill.filters.shingles import hash_words
+from distill.filters.signature import choose_bands
+
+CHAR, WORD = kernels.CHAR, kernels.WORD
 
 
 def corpus(count: int, *, words: int = 60, seed: int = 1, edits: float = 0.05, share: float = 0.3) -> list[str]:
@@ -39,47 +44,79 @@ def jaccard(a: str, b: str) -> float:
     return len(left & right) / len(left | right)
 
 
+def hashes(text: str, unit: int = CHAR, size: int = 5) -> np.ndarray:
+    """The kernel's shingles of one folded text, in order."""
+    data = np.frombuffer(text.encode(), np.uint8).copy()
+    work = scratch(len(data), NearIndex().rules)
+    none = np.zeros(0, np.uint64)
+    count = kernels.shingle(data, 0, len(data), unit, size, none, work.points, work.places, work.hashes, work.values)
+    return work.hashes[:count].copy()
+
+
+def signature(text: str) -> np.ndarray:
+    """The kernel's signature of one text."""
+    index = NearIndex()
+    row = folded([text])
+    work, rules = scratch(len(row.data), index.rules), index.rules
+    begin, end = int(row.begins[0]), int(row.ends[0])
+    count = kernels.shingle(
+        row.data, begin, end, CHAR, 5, rules.common, work.points, work.places, work.hashes, work.values
+    )
+    kernels.minima(work.values, count, rules.a, rules.b, work.signature)
+    return work.signature.copy()
+
+
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=8))
+def test_a_batch_is_folded_as_its_texts_are(texts):
+    rows = folded(texts)
+    for row, text in enumerate(texts):
+        assert rows.data[rows.begins[row] : rows.ends[row]].tobytes().decode() == fold(text)
+        assert rows.words[row] == len(fold(text).split())
+
+
+@given(st.text(max_size=40), st.integers(1, 7))
+def test_hashes_of_characters_are_as_many_as_the_shingles(text, size):
+    made = hashes(fold(text), CHAR, size)
+    assert len(made) == (max(1, len(fold(text)) - size + 1) if fold(text) else 0)
+    assert len(set(made.tolist())) == len(shingle_set(text, size))
+
+
+@given(st.lists(st.text("abcé 中", max_size=30), min_size=2, max_size=6))
 def test_similarity_of_hashes_is_that_of_the_shingles(texts):
-    folded = [fold(text) for text in texts]
-    shingles = char_shingles(folded, 5)
-    for row, text in enumerate(folded):
-        assert len(shingles.set_of(row)) == len(shingle_set(text))
-    if folded[0] and folded[-1]:
-        measured = similarity(shingles.set_of(0), shingles.set_of(len(texts) - 1))
-        assert measured == pytest.approx(jaccard(texts[0], texts[-1]))
+    index = NearIndex(threshold=0.01, permutations=512)
+    matches = index.judge(texts, [str(n) for n in range(len(texts))])
+    for number, match in enumerate(matches):
+        if match is not None:
+            assert match.similarity == pytest.approx(jaccard(texts[number], texts[int(match.id)]))
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b", "cc", "the", "é"]), max_size=9), min_size=1, max_size=6))
 def test_word_shingles_count_like_a_plain_loop(rows):
     texts = [" ".join(row) for row in rows]
-    words, shingles = hash_words(texts), word_shingles(texts, 3)
+    words = hash_words(texts)
     for place, row in enumerate(rows):
         assert words.counts[place] == len(row)
         assert len(words.set_of(place)) == len(set(row))
         expected = {tuple(row[i : i + 3]) for i in range(max(1, len(row) - 2))} if row else set()
-        assert len(shingles.set_of(place)) == len(expected)
+        assert len(set(hashes(texts[place], WORD, 3).tolist())) == len(expected)
 
 
 def test_signatures_are_datasketchs_own_bit_for_bit():
-    bands = choose_bands(0.7, 128)
-    texts = [fold(text) for text in [*corpus(20), "abc", "é", "x" * 3000]]
-    shingles = char_shingles(texts, 5)
-    ours = Signer(bands).signatures(shingles)
-    for row in range(len(texts)):
-        theirs = MinHash(num_perm=bands.count * bands.rows, hashfunc=int)
-        theirs.update_batch([int(value >> np.uint64(32)) for value in shingles.of(row)])
-        assert (theirs.hashvalues == ours[:, row]).all()
+    for text in [*corpus(20), "abc", "é", "x" * 3000, ""]:
+        ours = signature(text)
+        theirs = MinHash(num_perm=len(ours), hashfunc=int)
+        theirs.update_batch([int(value >> np.uint64(32)) for value in hashes(fold(text))])
+        assert (theirs.hashvalues == ours).all()
 
 
 def test_candidates_and_survivors_are_those_of_datasketchs_index():
     texts = corpus(400, edits=0.08)
     bands = choose_bands(0.7, 128)
     lsh = MinHashLSH(num_perm=bands.count * bands.rows, params=(bands.count, bands.rows))
-    signer, expected = Signer(bands), []
+    expected = []
     for number, text in enumerate(texts):
         minhash = MinHash(num_perm=bands.count * bands.rows, hashfunc=int)
-        minhash.hashvalues = signer.signatures(char_shingles([fold(text)], 5))[:, 0]
+        minhash.hashvalues = signature(text)
         near = [other for other in sorted(lsh.query(minhash)) if jaccard(text, texts[other]) >= 0.7]
         expected.append(near[0] if near else None)
         if not near:
@@ -92,6 +129,7 @@ def test_candidates_and_survivors_are_those_of_datasketchs_index():
 def test_bands_follow_the_threshold_and_say_what_they_find():
     assert (choose_bands(0.7, 128).count, choose_bands(0.7, 128).rows) == (25, 5)
     assert choose_bands(0.7, 128).recall == pytest.approx(0.99, abs=0.001)
+    assert choose_bands(0.7, 128).finds(0.8) > 0.999
     lengths = [choose_bands(threshold, 128).rows for threshold in (0.3, 0.5, 0.7, 0.9)]
     assert lengths == sorted(lengths)
     assert choose_bands(1.0, 128).recall == 1
@@ -119,8 +157,9 @@ def test_results_do_not_depend_on_where_batches_end(sizes, seed):
     texts = corpus(120, words=12, edits=0.1, share=0.6, seed=seed)
     texts = [text if n % 3 else " ".join([text] * (18 + n % 12)) for n, text in enumerate(texts)]  # short and long
     ids = [str(n) for n in range(len(texts))]
-    whole = NearIndex().judge(texts, ids)
-    index, parts, first = NearIndex(), [], 0
+    whole = NearIndex(short_threshold=0).judge(texts, ids)
+    assert sum(match is not None for match in whole) > 10
+    index, parts, first = NearIndex(short_threshold=0), [], 0
     for size in [*sizes, len(texts)]:
         parts += index.judge(texts[first : first + size], ids[first : first + size])
         first += size
@@ -169,3 +208,55 @@ def test_empty_and_tiny_texts():
     index = NearIndex()
     matches = index.judge(["", " ", "a", "a", "A ", "ab"], list("123456"))
     assert [match and match.id for match in matches] == [None, None, None, "3", "3", None]
+
+
+def test_texts_of_a_few_words_must_be_nearly_equal():
+    """Questions that differ in one word mean different things; long ones that do say the same."""
+    pairs = [
+        ("What is the current exchange fee?", "What is the current exchange rate?"),
+        ("The card payment didn't work", "My card payment didn't work"),
+        ("There is a payment I don't recognise!", "There is a payment I don't recognize"),
+    ]
+    for first, second in pairs:
+        assert NearIndex().judge([first, second], ["a", "b"]) == [None, None]
+        assert NearIndex(short_threshold=0.6).judge([first, second], ["a", "b"])[1] is not None
+    assert NearIndex().judge(["Where is my card ?", " where IS my card ?"], ["a", "b"])[1] is not None
+    long = "I have been waiting for my card for more than two weeks now and nobody can tell me where the card is"
+    assert NearIndex().judge([long, long.replace("two", "three")], ["a", "b"])[1] is not None
+    barely = " ".join(long.split()[:20])
+    assert NearIndex().judge([barely, barely.replace("two ", "")], ["a", "b"])[1] is not None  # 20 words and 19
+
+
+def test_long_texts_with_one_edit_in_twenty_words_are_found():
+    texts = corpus(60, words=500, seed=9, edits=0.05, share=0.0)
+    rng, found = random.Random(1), 0
+    for text in texts:
+        row = text.split()
+        for place in rng.sample(range(len(row)), len(row) // 20):
+            row[place] = f"edit{place}"
+        found += NearIndex().judge([text, " ".join(row)], ["a", "b"])[1] is not None
+    assert found == len(texts)
+
+
+def test_what_was_added_is_compared_with_whatever_it_is_like():
+    index = NearIndex()
+    text = corpus(1, words=40)[0]
+    words = text.split()
+    halfway = " ".join([*words[:36], "x1", "x2", "x3", "x4"])
+    far = " ".join([*words[:31], "y1", "y2", "y3", "y4", "y5", "x1", "x2", "x3", "x4"])
+    index.add([text, halfway], ["a", "b"])
+    assert len(index) == 2
+    assert jaccard(far, text) < 0.7 <= jaccard(far, halfway)
+    (match,) = index.judge([far], ["c"], add=False)
+    assert match is not None
+    assert match.id == "b"
+    assert len(index) == 2
+
+
+def test_an_index_that_grows_finds_what_it_held_when_it_was_small():
+    texts = corpus(6000, words=12, share=0.0, seed=8)
+    index = NearIndex()
+    assert not any(index.judge(texts, [str(n) for n in range(len(texts))]))
+    again = index.judge(texts, ["x"] * len(texts), add=False)
+    assert [match and match.id for match in again] == [str(n) for n in range(len(texts))]
+    assert {match and match.similarity for match in again} == {1.0}

@@ -1,0 +1,150 @@
+"""The arrays that the near-duplicate kernels work on, and how they are made and grown."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["I64", "U8", "U32", "U64", "Index", "Out", "Rows", "Rules", "Scratch", "empty_index", "grow", "scratch"]
+
+U8, U32, U64, I64 = NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint64], NDArray[np.int64]
+
+
+class Rows(NamedTuple):
+    """Folded texts to judge, in order: UTF-8, words separated by single spaces."""
+
+    data: U8
+    begins: I64
+    ends: I64
+    words: I64
+
+
+class Rules(NamedTuple):
+    """What makes two texts near-duplicates, and how candidates are found."""
+
+    a: U32
+    """Factors of the permutations, shape (bands * rows of a band,)."""
+    b: U32
+    """Their summands."""
+    bands: int
+    sizes: I64
+    """Characters and words in a shingle, shape (2,)."""
+    unit: int
+    """CHAR, WORD, or -1: words for texts over `long` words."""
+    long: int
+    threshold: float
+    short: int
+    """Two texts of fewer words than this need `short_threshold`."""
+    short_threshold: float
+    agree: int
+    """Signature bits of 128 that a candidate must share to be read."""
+    cap: int
+    """Kept texts that can be found through one tag."""
+    common: U64
+    """Hash table of shingles that do not count, a power of two; 0 is free. Empty: all count."""
+
+
+class Index(NamedTuple):
+    """Kept texts. All arrays have room for what the next call may add."""
+
+    slots: U64
+    """Open addressing, in the order of the tags: tag << 32 | number of the text + 1; 0 is free."""
+    data: U8
+    """Folded texts, one behind the other."""
+    ends: I64
+    """ends[i] : ends[i + 1] is text i."""
+    units: U8
+    """Unit in which a text was judged."""
+    bits: U64
+    """One bit of each of the first 128 minima, shape (texts, 2)."""
+    counts: I64
+    """Texts, and slots taken."""
+
+
+class Scratch(NamedTuple):
+    """Working memory, reused from call to call. Positions: as many as the longest text has bytes; tables: a power of
+    two of at least twice that."""
+
+    places: I64
+    """First byte of each character or word of the row."""
+    points: U64
+    hashes: U64
+    values: U32
+    other_places: I64
+    """The same of the candidate."""
+    other: U64
+    other_values: U32
+    own_keys: U64
+    own_sets: I64
+    """Which set a slot of `own_keys` belongs to."""
+    own_marks: I64
+    """The last candidate that shares it."""
+    other_keys: U64
+    other_sets: I64
+    counter: I64
+    """Number of the last set, shape (1,)."""
+    signature: U32
+    tags: U64
+    found: I64
+    """Kept texts behind each tag."""
+    candidates: I64
+
+
+class Out(NamedTuple):
+    """What is decided, one entry a row."""
+
+    match: I64
+    """Number of the kept text that the row repeats; -1 if none."""
+    similarity: NDArray[np.float64]
+    run: I64
+    """First and end byte of the longest run that both share, shape (rows, 2)."""
+    number: I64
+    """The number under which the row was kept; -1 if it was not."""
+
+
+def empty_index() -> Index:
+    """No texts yet."""
+    return Index(
+        slots=np.zeros(1 << 12, np.uint64),
+        data=np.empty(1 << 12, np.uint8),
+        ends=np.zeros(1 << 8, np.int64),
+        units=np.empty(1 << 8, np.uint8),
+        bits=np.empty((1 << 8, 2), np.uint64),
+        counts=np.zeros(2, np.int64),
+    )
+
+
+def scratch(longest: int, rules: Rules) -> Scratch:
+    """Working memory for texts of at most `longest` bytes."""
+    positions = max(1 << (longest + 64).bit_length(), 1 << 10)
+    table = 2 * positions
+    return Scratch(
+        places=np.empty(positions + 1, np.int64),
+        points=np.empty(positions, np.uint64),
+        hashes=np.empty(positions, np.uint64),
+        values=np.empty(positions, np.uint32),
+        other_places=np.empty(positions + 1, np.int64),
+        other=np.empty(positions, np.uint64),
+        other_values=np.empty(positions, np.uint32),
+        own_keys=np.empty(table, np.uint64),
+        own_sets=np.zeros(table, np.int64),
+        own_marks=np.zeros(table, np.int64),
+        other_keys=np.empty(table, np.uint64),
+        other_sets=np.zeros(table, np.int64),
+        counter=np.zeros(1, np.int64),
+        signature=np.empty(len(rules.a), np.uint32),
+        tags=np.empty(rules.bands, np.uint64),
+        found=np.empty(rules.bands, np.int64),
+        candidates=np.empty(rules.bands * max(rules.cap, 1) + 1, np.int64),
+    )
+
+
+def grow(array: NDArray[Any], needed: int) -> None:
+    """Give the array room for `needed` rows, and a sixteenth more where it has to grow.
+
+    It grows in place, which moves memory pages instead of copying them. The caller holds the only reference.
+    """
+    if needed > len(array):
+        array.resize((needed + needed // 16, *array.shape[1:]), refcheck=False)

@@ -1,0 +1,93 @@
+"""Folding whole batches: what `fold` gives, as one array that kernels read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from distill.filters.arrays import I64, U8, Rows
+from distill.filters.jit import inline, kernel
+from distill.filters.normalise import fold
+
+__all__ = ["fold_ascii", "folded"]
+
+_SPACE = 32
+
+
+def folded(texts: Sequence[str]) -> Rows:
+    """`fold` of many texts, as UTF-8 in one array."""
+    array = pa.array(texts, pa.large_string())
+    _, ends_buffer, data_buffer = array.buffers()
+    count = len(texts)
+    offsets = _fixed(ends_buffer, np.int64)[: count + 1]
+    size = int(offsets[-1])
+    rows = Rows(np.empty(size, np.uint8), *(np.empty(count, np.int64) for _ in range(3)))
+    used = fold_ascii(_fixed(data_buffer, np.uint8)[:size], offsets, *rows)
+    others = (rows.words < 0).nonzero()[0]
+    if not len(others):
+        return rows
+    parts = [fold(texts[row]) for row in others.tolist()]
+    encoded = [part.encode("utf-8") for part in parts]
+    ends = used + np.cumsum([len(each) for each in encoded])
+    rows.ends[others] = ends
+    rows.begins[others] = np.concatenate(([used], ends[:-1]))
+    rows.words[others] = [part.count(" ") + 1 if part else 0 for part in parts]
+    return rows._replace(data=np.concatenate((rows.data[:used], np.frombuffer(b"".join(encoded), np.uint8))))
+
+
+@kernel
+def fold_ascii(data: U8, offsets: I64, out: U8, begins: I64, ends: I64, words: I64) -> int:
+    """Lower case and single spaces, as `fold` gives. A row that is not ASCII is left out, with words -1.
+
+    Returns:
+        bytes written.
+    """
+    at = 0
+    for row in range(len(offsets) - 1):
+        first, size = offsets[row], offsets[row + 1] - offsets[row]
+        source, target = data[first : first + size], out[at : at + size]
+        seen, spaces, doubled = np.uint8(0), 0, 0
+        for i in range(size):
+            byte = source[i]
+            seen |= byte
+            space = (byte == 32) | (np.uint8(byte - 9) < 5) | (np.uint8(byte - 28) < 4)
+            target[i] = np.uint8(32) if space else np.uint8(byte + (np.uint8(32) if np.uint8(byte - 65) < 26 else 0))
+            spaces += np.uint8(space)
+        if seen >= 128:
+            begins[row], ends[row], words[row] = at, at, -1
+            continue
+        for i in range(size - 1):
+            doubled += np.uint8((target[i] == _SPACE) & (target[i + 1] == _SPACE))
+        begins[row] = at
+        if size and (doubled or target[0] == _SPACE or target[size - 1] == _SPACE):
+            size, spaces = _single_spaces(target)
+        at += size
+        ends[row], words[row] = at, spaces + 1 if size else 0
+    return at
+
+
+@inline
+def _single_spaces(text: U8) -> tuple[int, int]:
+    """Take spaces out that stand first, last or behind another; new size, and how many are left."""
+    at, spaces, gap = 0, 0, False
+    for place in range(len(text)):
+        if text[place] == _SPACE:
+            gap = at > 0
+            continue
+        if gap:
+            text[at] = _SPACE
+            at, spaces, gap = at + 1, spaces + 1, False
+        text[at] = text[place]
+        at += 1
+    return at, spaces
+
+
+def _fixed(buffer: Any, kind: type[np.generic]) -> NDArray[Any]:
+    """A buffer as an array that cannot be written, whatever Arrow says of it: kernels are compiled for one kind."""
+    array = np.frombuffer(buffer, kind) if buffer is not None else np.empty(0, kind)
+    array.flags.writeable = False
+    return array
