@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
-from rich.text import Text
 
-from distill.cli.console import err, find_recipe, print_json, safe
+from distill.cli.console import err, find_recipe, print_json
+from distill.cli.training import Job, run_training
 from distill.errors import InputError
 
 if TYPE_CHECKING:
     from distill.recipe import Recipe, TrainConfig
-    from distill.train import Progress, TrainResult
 
 __all__ = ["find_run_dir", "needed", "student_model", "student_name", "train", "train_run"]
 
 T = TypeVar("T")
 
-_LINE_EVERY = 10.0
+_SETTINGS = {"sft": "sft-lora", "dpo": "dpo"}
+"""The training recipe of a method, where none is named."""
 
 
 def train(
@@ -40,23 +37,38 @@ def train(
         str | None, typer.Option("--model", help="The student: a catalogue name or a model folder.")
     ] = None,
     settings: Annotated[
-        str | None, typer.Option("--recipe", help="Training recipe: a file, or a name in train/ (sft-lora, sft-qlora).")
+        str | None,
+        typer.Option("--recipe", help="Training recipe: a file, or a name in train/ (sft-lora, sft-qlora, dpo)."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Where the result goes.")] = None,
-    method: Annotated[Literal["sft"], typer.Option("--method", help="Training method.")] = "sft",
+    method: Annotated[
+        Literal["sft", "dpo"] | None,
+        typer.Option("--method", help="sft on answers, or dpo on pairs; else the recipe's."),
+    ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="With dpo: the adapter to go on from, also its reference.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Decides first weights and order of rows.")] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Over the recipe's.")] = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", help="Over the recipe's.")] = None,
+    watch: Annotated[
+        str | None, typer.Option("--watch", help="Score answers to the validation rows while training: a metric.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Memory and time it would take; trains nothing.")] = False,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Train so often, from --seed on; report mean and spread.")
+    ] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard another training in --out.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Train a student: LoRA, QLoRA or all weights.
+    """Train a student: LoRA, QLoRA or all weights, on answers or on preferences.
 
     The same command again continues an interrupted training.
     """
-    del method  # one so far; the option says so to whoever asks for another
-    given: dict[str, Any] = {"epochs": epochs, "max_steps": max_steps}
+    given: dict[str, Any] = {"epochs": epochs, "max_steps": max_steps, "method": method}
+    given["watch"] = {"metric": watch} if watch is not None else None
+    leaks = None
     if recipe is not None:
         if data is not None:
             raise InputError("takes its rows from a run", field="RECIPE", hint="leave out --data, or leave out RECIPE")
@@ -66,28 +78,48 @@ def train(
         if loaded.train is None:
             raise InputError("the recipe has no `train:` section", field=loaded.name)
         given["model"] = model
-        facts = train_run(
-            loaded, find_run_dir(loaded, run), quiet=quiet, out=out, seed=seed, overwrite=overwrite, over=given
-        )
+        folder = find_run_dir(loaded, run)
+        job = _job_of_run(loaded, folder, out=out, seed=seed, over=given, adapter=adapter)
+        leaks = _leaks(loaded, job.data, pairs=job.config.method != "sft")
     else:
-        config = _config(settings or "sft-lora", {**given, "model": needed(model, "--model")})
-        rows, target = needed(data, "--data"), needed(out, "--out")
-        facts = _train(config, rows, validation, target, seed or 0, overwrite=overwrite, quiet=quiet).as_json()
+        if adapter is None:
+            model = needed(model, "--model")
+        config = _config(settings or _SETTINGS[method or "sft"], {**given, "model": model or ""})
+        target = Path() if plan else needed(out, "--out")
+        job = Job(config, needed(data, "--data"), validation, target, seed or 0, adapter)
+    _only_with_pairs(job)
+    if plan:
+        from distill.cli.training import plan_training
+
+        facts = plan_training(job)
+    elif seeds > 1:
+        from distill.cli.seeds import train_seeds
+
+        facts = train_seeds(job, seeds, overwrite=overwrite, quiet=quiet)
+    else:
+        facts = run_training(job, overwrite=overwrite, quiet=quiet).as_json()
+    if recipe is not None:
+        facts["holdout_leaks"] = leaks
     if json:
         print_json(facts)
 
 
-def train_run(
+def train_run(recipe: Recipe, run: Path, *, quiet: bool) -> dict[str, Any]:
+    """Train the recipe's student on `run/dataset`, into `run/train/<student>`; returns paths and figures."""
+    job = _job_of_run(recipe, run)
+    leaks = _leaks(recipe, job.data, pairs=job.config.method != "sft")
+    return {**run_training(job, quiet=quiet).as_json(), "holdout_leaks": leaks}
+
+
+def _job_of_run(
     recipe: Recipe,
     run: Path,
     *,
-    quiet: bool,
     out: Path | None = None,
     seed: int | None = None,
-    overwrite: bool = False,
     over: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Train the recipe's student on `run/dataset`, into `run/train/<student>`; returns paths and figures."""
+    adapter: Path | None = None,
+) -> Job:
     if recipe.train is None:
         raise InputError("the recipe has no `train:` section", field=recipe.name)
     from distill.recipe import TrainConfig, parse
@@ -97,11 +129,8 @@ def train_run(
     if "model" not in changes:
         config = config.model_copy(update={"model": student_model(recipe)})
     target = out or run / "train" / student_name(config)
-    dataset = run / "dataset"
-    leaks = _leaks(recipe, dataset)
     first = recipe.seed if seed is None else seed
-    result = _train(config, dataset, None, target, first, overwrite=overwrite, quiet=quiet)
-    return {**result.as_json(), "holdout_leaks": leaks}
+    return Job(config, run / "dataset", None, target, first, adapter, recipe.folder)
 
 
 def needed(value: T | None, option: str) -> T:
@@ -118,16 +147,24 @@ def student_model(recipe: Recipe) -> str:
     return str(relative) if relative.is_dir() else recipe.train.model
 
 
-def _leaks(recipe: Recipe, dataset: Path) -> int | None:
+def _only_with_pairs(job: Job) -> None:
+    if job.adapter is not None and job.config.method == "sft":
+        raise InputError("goes on from an adapter with --method dpo only", field="--adapter")
+
+
+def _leaks(recipe: Recipe, dataset: Path, *, pairs: bool) -> int | None:
     """Holdout items that the training rows ask; None without a holdout."""
     if recipe.evaluate is None:
         return None
     from distill.assets import find
     from distill.evaluate import find_leaks, read_holdout
-    from distill.train import TrainData
+    from distill.train import PairData, TrainData
 
     holdout = read_holdout(find("data", recipe.evaluate.holdout, base=recipe.folder))
-    leaks = find_leaks(holdout, TrainData.read(dataset).train)
+    asked = (
+        [pair.ending(pair.chosen) for pair in PairData.read(dataset).train] if pairs else TrainData.read(dataset).train
+    )
+    leaks = find_leaks(holdout, asked)
     if leaks:
         first = leaks[0]
         err.print(
@@ -138,7 +175,7 @@ def _leaks(recipe: Recipe, dataset: Path) -> int | None:
 
 def student_name(config: TrainConfig) -> str:
     """What a trained student is called inside a run."""
-    return f"{Path(config.model).name}-{config.adapter}"
+    return f"{Path(config.model).name}-{config.adapter}{'' if config.method == 'sft' else f'-{config.method}'}"
 
 
 def find_run_dir(recipe: Recipe, given: str | None) -> Path:
@@ -174,78 +211,3 @@ def _config(settings: str, over: dict[str, Any]) -> TrainConfig:
     return parse(
         TrainConfig, {**value, **{key: item for key, item in over.items() if item is not None}}, path=path, lines=lines
     )
-
-
-def _train(
-    config: TrainConfig,
-    data: Path,
-    validation: Path | None,
-    out: Path,
-    seed: int,
-    *,
-    overwrite: bool,
-    quiet: bool,
-) -> TrainResult:
-    from distill.train import TrainData
-    from distill.train import train as train_student
-
-    rows = TrainData.read(data, validation)
-    err.print(f"training {config.adapter} on {len(rows.train)} rows, {len(rows.validation)} watched", markup=False)
-    with _stopping() as stop:
-        result = train_student(config, rows, out, seed=seed, progress=_shown(quiet), stop=stop, overwrite=overwrite)
-    facts = result.facts
-    err.print(
-        f"{facts['steps']} steps, loss {facts['loss_first']} to {facts['loss_last']}, "
-        f"{facts['tokens_per_second']:.0f} tokens/s, {facts['train_seconds']:.0f} s, "
-        f"peak {facts['peak_memory_bytes'] / 1e9:.1f} GB, {facts['dtype']}"
-    )
-    if facts["dropped_long"]:
-        left_out = f"{facts['dropped_long']} rows longer than {config.max_length} tokens were left out"
-        err.print(Text(left_out, style="yellow"))
-    err.print("one example, trained tokens between ⟦ and ⟧:")
-    err.print(safe(facts["example"]["text"], limit=1200))
-    err.print(safe(str(result.adapter or result.model)))
-    return result
-
-
-def _shown(quiet: bool) -> Callable[[Progress], None]:
-    """Shows each update: a bar on a terminal, else a line every ten seconds."""
-    import time
-
-    last = 0.0
-
-    def show(p: Progress) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if quiet or (not err.is_terminal and now - last < _LINE_EVERY and p.step < p.steps):
-            return
-        last = now
-        left = f"{p.seconds_left:.0f} s left" if p.seconds_left is not None else ""
-        watched = f"  validation {p.validation_loss:.3f}" if p.validation_loss is not None else ""
-        text = f"step {p.step}/{p.steps}  loss {p.loss or 0:.3f}{watched}  {p.tokens_per_second:.0f} tokens/s  {left}"
-        if err.is_terminal:
-            err.print(f"\r\x1b[2K{text}", end="" if p.step < p.steps else "\n", markup=False)
-        else:
-            err.print(text, markup=False)
-
-    return show
-
-
-@contextlib.contextmanager
-def _stopping() -> Generator[Callable[[], bool]]:
-    """The first SIGINT or SIGTERM saves and stops after the current update, the second leaves at once."""
-    seen = 0
-
-    def count(*_: object) -> None:
-        nonlocal seen
-        seen += 1
-        if seen > 1:
-            raise KeyboardInterrupt
-        err.print("stopping after this step; what is trained is saved (again to leave at once)")
-
-    before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: seen > 0
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

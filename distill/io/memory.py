@@ -6,7 +6,7 @@ import os
 import resource
 import sys
 
-__all__ = ["available_memory", "peak_memory"]
+__all__ = ["available_memory", "peak_memory", "resident_memory"]
 
 
 def peak_memory() -> int:
@@ -20,6 +20,12 @@ def peak_memory() -> int:
         return marked * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_memory() -> int:
+    """Bytes of main memory this process holds now; where the kernel does not tell, the most it has held."""
+    held = _kilobytes("/proc/self/status", "VmRSS")
+    return held * 1024 if held is not None else peak_memory()
 
 
 def available_memory() -> int:

@@ -84,11 +84,12 @@ def read_items(value: Any, most: int) -> list[str]:
         value = lists[0] if len(lists) == 1 else members if not lists else None
     if isinstance(value, str):
         value = [value]
-    while isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
-        value = cast("list[Any]", value[0])  # small models like to put the list into another
     if not isinstance(value, list):
         raise Unstructured(f"a JSON list of {most} strings was expected")
-    texts = [_text_of(item) for item in cast("list[Any]", value)]
+    items = cast("list[Any]", value)
+    while len(items) == 1 and isinstance(items[0], list):  # small models like to put the list into another
+        items = cast("list[Any]", items[0])
+    texts = [_text_of(item) for item in items]
     if any(text is None for text in texts):
         raise Unstructured(f"a JSON list of {most} strings was expected, and one item is not a string")
     there = [text for text in texts if text]
@@ -102,8 +103,9 @@ def _reader(structure: Structure, most: int) -> Callable[[str], list[str]]:
 
 
 def _text_of(item: Any) -> str | None:
-    if isinstance(item, list) and len(cast("list[Any]", item)) == 1:
-        item = item[0]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(item, list):
+        inner = cast("list[Any]", item)
+        item = inner[0] if len(inner) == 1 else None
     if isinstance(item, dict):
         texts = [member for member in cast("dict[str, Any]", item).values() if isinstance(member, str)]
         item = texts[0] if len(texts) == 1 else None

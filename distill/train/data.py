@@ -13,15 +13,27 @@ names file, line and field; nothing is skipped in silence.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from distill.errors import InputError
 from distill.io import check_text, digest, read_jsonl
 
-__all__ = ["Conversation", "TrainData", "conversation", "read_rows", "read_table"]
+__all__ = [
+    "Conversation",
+    "TrainData",
+    "Turn",
+    "conversation",
+    "read_rows",
+    "read_table",
+    "split_files",
+    "text_of",
+    "turns_of",
+    "with_system",
+]
 
 Turn = dict[str, str]
 """`role` and `content`."""
@@ -53,6 +65,25 @@ class TrainData:
     validation: tuple[Conversation, ...] = ()
     sources: tuple[str, ...] = ()
     """File names, without folders."""
+    general: int = 0
+    """Training rows that are general data."""
+
+    def mixed(self, general: Path, share: float, *, seed: int = 0) -> TrainData:
+        """These rows with so many of `general` that they make `share` of all; which ones, `seed` decides.
+
+        Raises:
+            InputError: `general` cannot be read, or holds too few rows.
+        """
+        wanted = round(len(self.train) * share / (1 - share))
+        rows = tuple(read_rows(general))
+        if len(rows) < wanted:
+            raise InputError(
+                f"holds {len(rows)} rows, and a share of {share} of the training rows would take {wanted}",
+                path=general,
+                hint="lower train.mix.share",
+            )
+        chosen = random.Random(f"general/{seed}").sample(rows, wanted)  # noqa: S311 - an order, not a secret
+        return replace(self, train=(*self.train, *chosen), sources=(*self.sources, general.name), general=wanted)
 
     @classmethod
     def read(cls, train: Path, validation: Path | None = None) -> TrainData:
@@ -61,13 +92,7 @@ class TrainData:
         Raises:
             InputError: a file cannot be read, is empty, or a row is not of a known layout.
         """
-        if train.is_dir():
-            folder = train
-            found = [folder / f"train{ending}" for ending in (".jsonl", ".parquet")]
-            train = next((path for path in found if path.is_file()), found[0])
-            if validation is None:
-                also = [folder / f"validation{ending}" for ending in (".jsonl", ".parquet")]
-                validation = next((path for path in also if path.is_file() and path.stat().st_size > 0), None)
+        train, validation = split_files(train, validation)
         rows = tuple(read_rows(train))
         if not rows:
             raise InputError("holds no rows", path=train)
@@ -78,6 +103,17 @@ class TrainData:
     def digest(self) -> str:
         """Identifies the rows, in their order; the file they came from does not matter."""
         return digest([[row.turns for row in self.train], [row.turns for row in self.validation]])
+
+
+def split_files(train: Path, validation: Path | None = None) -> tuple[Path, Path | None]:
+    """The files of both splits, where `train` is one file or a folder with `train.jsonl` (and `validation.jsonl`)."""
+    if not train.is_dir():
+        return train, validation
+    found = [train / f"train{ending}" for ending in (".jsonl", ".parquet")]
+    if validation is None:
+        also = [train / f"validation{ending}" for ending in (".jsonl", ".parquet")]
+        validation = next((path for path in also if path.is_file() and path.stat().st_size > 0), None)
+    return next((path for path in found if path.is_file()), found[0]), validation
 
 
 def read_rows(path: Path) -> Iterator[Conversation]:
@@ -99,7 +135,7 @@ def read_table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, pre_buffer=False)
         number = 0
         for batch in file.iter_batches(batch_size=1024):  # pyright: ignore[reportUnknownMemberType]
             for row in batch.to_pylist():
@@ -116,11 +152,11 @@ def conversation(row: Mapping[str, Any], *, path: Path | None = None, line: int 
         return InputError(message, path=path, line=line, field=field, hint=hint)
 
     if "messages" in row:
-        turns = _turns(row["messages"], "messages", wrong)
+        turns = turns_of(row["messages"], "messages", wrong)
     elif "conversations" in row:
-        turns = _turns(row["conversations"], "conversations", wrong)
+        turns = turns_of(row["conversations"], "conversations", wrong)
     elif "chosen" in row and "rejected" in row:
-        raise wrong("a preference row has no one answer to train on", "chosen", "this trainer takes answers, not pairs")
+        raise wrong("a preference row has no one answer to train on", "chosen", "`--method dpo` trains on pairs")
     elif "prompt" in row and "completion" in row:
         turns = _prompt_completion(row, wrong)
     elif "instruction" in row and "output" in row:
@@ -141,7 +177,8 @@ def conversation(row: Mapping[str, Any], *, path: Path | None = None, line: int 
     return Conversation(tuple(turns), where)
 
 
-def _turns(value: Any, field: str, wrong: Any) -> list[Turn]:
+def turns_of(value: Any, field: str, wrong: Any) -> list[Turn]:
+    """`value` as turns; `wrong` makes the error of a message and a field."""
     if not isinstance(value, list) or not value:
         raise wrong("should be a list of turns", field)
     turns: list[Turn] = []
@@ -154,7 +191,7 @@ def _turns(value: Any, field: str, wrong: Any) -> list[Turn]:
         role = _SHAREGPT.get(str(role), role) if field == "conversations" else role
         if role not in _ROLES:
             raise wrong(f"unknown role {role!r}; known: {', '.join(_ROLES)}", f"{here}.role")
-        turns.append({"role": str(role), "content": _text(content, f"{here}.content", wrong)})
+        turns.append({"role": str(role), "content": text_of(content, f"{here}.content", wrong)})
     return turns
 
 
@@ -162,35 +199,37 @@ def _prompt_completion(row: Mapping[str, Any], wrong: Any) -> list[Turn]:
     turns: list[Turn] = []
     for field, role in (("prompt", "user"), ("completion", "assistant")):
         if isinstance(row[field], list):
-            turns += _turns(row[field], field, wrong)
+            turns += turns_of(row[field], field, wrong)
         else:
-            turns.append({"role": role, "content": _text(row[field], field, wrong)})
-    return _with_system(row, turns, wrong)
+            turns.append({"role": role, "content": text_of(row[field], field, wrong)})
+    return with_system(row, turns, wrong)
 
 
 def _alpaca(row: Mapping[str, Any], wrong: Any) -> list[Turn]:
-    parts = [_text(row["instruction"], "instruction", wrong)]
+    parts = [text_of(row["instruction"], "instruction", wrong)]
     if row.get("input"):
-        parts.append(_text(row["input"], "input", wrong))
+        parts.append(text_of(row["input"], "input", wrong))
     turns: list[Turn] = [
         {"role": "user", "content": "\n\n".join(parts)},
-        {"role": "assistant", "content": _text(row["output"], "output", wrong)},
+        {"role": "assistant", "content": text_of(row["output"], "output", wrong)},
     ]
-    return _with_system(row, turns, wrong)
+    return with_system(row, turns, wrong)
 
 
-def _with_system(row: Mapping[str, Any], turns: list[Turn], wrong: Any) -> list[Turn]:
+def with_system(row: Mapping[str, Any], turns: list[Turn], wrong: Any) -> list[Turn]:
+    """`turns` after the row's `system`, where it has one."""
     if row.get("system") and turns[0]["role"] != "system":
-        return [{"role": "system", "content": _text(row["system"], "system", wrong)}, *turns]
+        return [{"role": "system", "content": text_of(row["system"], "system", wrong)}, *turns]
     return turns
 
 
-def _text(value: Any, field: str, wrong: Any) -> str:
+def text_of(value: Any, field: str, wrong: Any) -> str:
+    """`value` as text that can be written to a file."""
     if isinstance(value, list):  # the parts form that OpenAI's files use: text parts only
         parts = cast("list[Any]", value)
         texts: list[Any] = [cast("dict[str, Any]", part).get("text") if isinstance(part, dict) else 0 for part in parts]
         if texts and all(isinstance(text, str) for text in texts):
-            return _text("".join(texts), field, wrong)
+            return text_of("".join(texts), field, wrong)
         raise wrong("should be text, or a list of text parts", field)
     if not isinstance(value, str):
         raise wrong(f"should be text, not {type(value).__name__}", field)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from distill.errors import InputError
-from distill.train.data import Conversation, TrainData
+from distill.train.data import Conversation, TrainData, Turn
 from distill.train.template import Encoded, Encoder
 
 __all__ = ["Prepared", "prepare"]
@@ -23,21 +24,33 @@ class Prepared:
     """Training examples longer than `max_length`."""
     split: int
     """Rows that became one example per answer."""
+    thinking_lost: int
+    """Training examples whose answer holds reasoning that the chat template takes out."""
     tokens: dict[str, int]
     """Of the training examples: total, trained, longest."""
     example: dict[str, Any]
     """One example as the student sees it: the text with the trained part marked, and its last token."""
 
 
-def prepare(data: TrainData, tokenizer: Any, *, max_length: int) -> Prepared:
+_THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
+
+
+def prepare(data: TrainData, tokenizer: Any, *, max_length: int, thinking: str = "keep") -> Prepared:
     """Encode both splits.
+
+    Args:
+        thinking: `drop` takes `<think>…</think>` out of the answers.
 
     Raises:
         InputError: a row cannot be rendered, or every row is longer than `max_length`.
     """
     encoder = Encoder(tokenizer)
-    train, dropped, split = _encode(data.train, encoder, max_length)
-    validation, _, _ = _encode(data.validation, encoder, max_length)
+    rows, watched = (
+        [_without_thinking(row) for row in split] if thinking == "drop" else split
+        for split in (data.train, data.validation)
+    )
+    train, dropped, split = _encode(rows, encoder, max_length)
+    validation, _, _ = _encode(watched, encoder, max_length)
     if not train:
         raise InputError(
             f"all {dropped} rows are longer than max_length ({max_length} tokens)", hint="raise max_length"
@@ -47,6 +60,7 @@ def prepare(data: TrainData, tokenizer: Any, *, max_length: int) -> Prepared:
         validation,
         dropped,
         split,
+        _lost(rows, train, encoder),
         {
             "total": sum(len(example.input_ids) for example in train),
             "trained": sum(example.trained for example in train),
@@ -68,6 +82,24 @@ def _encode(rows: Sequence[Conversation], encoder: Encoder, max_length: int) -> 
             else:
                 kept.append(example)
     return kept, dropped, split
+
+
+def _without_thinking(row: Conversation) -> Conversation:
+    turns: list[Turn] = []
+    for turn in row.turns:
+        content = _THINKING.sub("", turn["content"]) if turn["role"] == "assistant" else turn["content"]
+        if not content.strip():
+            raise InputError(f"{row.where}: nothing is left of an answer without its thinking", field="thinking")
+        turns.append({**turn, "content": content})
+    return Conversation(tuple(turns), row.where)
+
+
+def _lost(rows: Sequence[Conversation], examples: Sequence[Encoded], encoder: Encoder) -> int:
+    thought = {row.where for row in rows if _THINKING.search(row.turns[-1]["content"])}
+    if not thought:
+        return 0
+    last = {example.where: example for example in examples if example.where in thought}
+    return sum("<think>" not in encoder.show(example).rpartition("⟦")[2] for example in last.values())
 
 
 def _shown(example: Encoded, encoder: Encoder) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from distill.train.template import IGNORE
 
-__all__ = ["agrees", "shared_prefix", "token_loss"]
+__all__ = ["agrees", "logits_of", "shared_prefix", "token_loss", "trained_logits"]
 
 _WORTH = 16
 """Tokens that rows have to share before sharing pays."""
@@ -36,6 +36,15 @@ def token_loss(model: Any, inputs: dict[str, Any], *, share: bool = True) -> Any
     """
     import torch
 
+    logits, labels, wanted = trained_logits(model, inputs, share=share)
+    return torch.nn.functional.cross_entropy(logits.float(), labels[wanted], reduction="sum")
+
+
+def trained_logits(model: Any, inputs: dict[str, Any], *, share: bool = True) -> tuple[Any, Any, Any]:
+    """(logits [trained tokens, vocabulary], labels [rows, n], which of these are trained [rows, n]).
+
+    The last n positions of the rows, each with the token that follows it as its label.
+    """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     ids, labels, mask = inputs["input_ids"], inputs["labels"], inputs["attention_mask"]
     common = shared_prefix(ids, labels, mask) if share else 0
@@ -54,8 +63,7 @@ def token_loss(model: Any, inputs: dict[str, Any], *, share: bool = True) -> Any
     else:
         hidden = causal.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     wanted = labels[:, 1:] != IGNORE
-    logits = _head(causal, hidden[:, :-1][wanted])
-    return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
+    return logits_of(causal, hidden[:, :-1][wanted]), labels[:, 1:], wanted
 
 
 def shared_prefix(ids: Any, labels: Any, mask: Any) -> int:
@@ -98,7 +106,7 @@ def agrees(model: Any, inputs: dict[str, Any], *, tolerance: float) -> tuple[boo
     return close[0], close[0] and close[1]
 
 
-def _head(causal: Any, hidden: Any) -> Any:
+def logits_of(causal: Any, hidden: Any) -> Any:
     """Logits of the given positions, with the scale and the soft cap some families apply."""
     import torch
 

@@ -26,6 +26,7 @@ __all__ = [
     "Place",
     "adapter_config",
     "choose_dtype",
+    "load_adapter",
     "load_model",
     "load_tokenizer",
     "locate",
@@ -160,6 +161,20 @@ def keep_packing(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def load_adapter(model: Any, folder: Path) -> Any:
+    """`model` with the adapter of `folder`, whose weights go on being trained.
+
+    Raises:
+        InputError: the adapter is another model's.
+    """
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, folder, is_trainable=True, local_files_only=True)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise InputError(f"the adapter does not fit the model: {_first_line(error)}", path=folder) from None
+
+
 def adapter_config(config: LoraConfig, model: Any) -> Any:
     """PEFT's settings for `config`. The output head never gets an adapter: it is not a hidden layer."""
     from peft import LoraConfig as PeftLora
@@ -221,7 +236,10 @@ def save(model: Any, tokenizer: Any, out: Path, *, base: str, template: str, tra
     adapter = hasattr(model, "peft_config")
     folder = out / ("adapter" if adapter else "model")
     if adapter:
-        model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+        # Preference training adds a frozen copy as its reference, which PEFT would write into a folder `ref/`.
+        model.save_pretrained(
+            folder, safe_serialization=True, save_embedding_layers=False, selected_adapters=["default"]
+        )
         _edit(folder / "adapter_config.json", {"base_model_name_or_path": base, "inference_mode": True})
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's card, with the path of the base in it
     else:

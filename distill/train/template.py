@@ -31,9 +31,9 @@ IGNORE = -100
 PLAIN = (
     "{{ bos_token if bos_token }}{% for m in messages %}"
     "{% if m['role'] == 'assistant' %}{{ m['content'] }}{{ eos_token }}{{ '\\n' }}"
-    "{% else %}### {{ m['role'] | capitalize }}:\\n{{ m['content'] }}\\n\\n"
+    "{% else %}### {{ m['role'] | capitalize }}:\n{{ m['content'] }}\n\n"
     "{% if loop.last or loop.nextitem['role'] == 'assistant' %}{% if add_generation_prompt or not loop.last %}"
-    "### Assistant:\\n{% endif %}{% endif %}{% endif %}{% endfor %}"
+    "### Assistant:\n{% endif %}{% endif %}{% endif %}{% endfor %}"
 )
 """For models that come without a chat template."""
 
@@ -74,6 +74,17 @@ class Encoder:
             return [whole]
         answers = [i for i, turn in enumerate(row.turns) if turn["role"] == "assistant"]
         return [self._last(row, row.turns[: i + 1]) for i in answers]
+
+    def last(self, row: Conversation) -> tuple[list[int], list[int]]:
+        """(the prompt's ids, the last answer's with the token that ends it). Earlier answers belong to the prompt.
+
+        Raises:
+            InputError: as for a whole conversation.
+        """
+        example = self._last(row, row.turns)
+        start = next(i for i, label in enumerate(example.labels) if label != IGNORE)
+        end = max(i for i, label in enumerate(example.labels) if label != IGNORE) + 1
+        return example.input_ids[:start], example.input_ids[start:end]
 
     def prompt(self, turns: Sequence[Turn]) -> list[int]:
         """The ids the student is shown when it should answer `turns`: the one prompt of training and evaluation."""

@@ -103,3 +103,31 @@ def test_a_stopped_training_goes_on(tmp_path: Path) -> None:
     assert 3 <= result["resumed_from"] < 8
     losses = json.loads((tmp_path / "OUT/train.json").read_bytes())["losses"]
     assert [entry["step"] for entry in losses] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_preferences_are_learned_on_top_of_an_adapter(tmp_path: Path) -> None:
+    """The right routing against another one: what few steps of supervised training left unsure, pairs make sure."""
+
+    def pairs(count: int, seed: int) -> str:
+        draw = random.Random(seed)
+        made: list[dict[str, Any]] = []
+        for row in rows(count, seed):
+            other = draw.choice([intent for intent in TEXTS if intent != row["leaf"]])
+            wrong = json.dumps({"intent": other, "urgency": TEXTS[other][0]})
+            made.append({"prompt": row["messages"], "chosen": row["answer"], "rejected": wrong})
+        return "".join(json.dumps(pair) + "\n" for pair in made)
+
+    write(tmp_path)
+    (tmp_path / "pairs.jsonl").write_text(pairs(120, 3))
+    (tmp_path / "held-out.jsonl").write_text(pairs(40, 4))
+    model = "smollm2-135m-instruct"
+    first = f"train --data train.jsonl --model {model} --recipe sft-lora --out OUT --seed 1 --max-steps 8 --json"
+    distill(tmp_path, *first.split())
+    second = "train --data pairs.jsonl --method dpo --adapter OUT/adapter --out OUT2 --json"
+    found = distill(tmp_path, *second.split(), "--validation", "held-out.jsonl")
+    held_out = found["held_out"]
+    assert held_out["accuracy"] > 0.7
+    assert held_out["margin"] > 0.05
+    assert held_out["prefers_chosen"] > held_out["prefers_chosen_before"]
+    assert not (tmp_path / "OUT2/adapter/ref").exists()
+    assert found["peak_memory_bytes"] < 4e9

@@ -185,3 +185,48 @@ def test_a_model_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
 def test_rows_per_update_cannot_change_by_accident(student: Path) -> None:
     with pytest.raises(ValueError, match="does not divide batch_size"):
         config(student, micro_batch_size=3)
+
+
+@pytest.mark.parametrize("kind", ["rslora", "dora"])
+def test_other_scales_of_the_adapter_are_trained_and_saved(student: Path, tmp_path: Path, kind: str) -> None:
+    result = train(config(student, lora={"r": 4, kind: True}, max_steps=3), DATA, tmp_path, seed=1)
+    saved = json.loads((tmp_path / "adapter/adapter_config.json").read_bytes())
+    assert saved[f"use_{kind}"] is True
+    assert result.facts["loss_last"] < result.facts["loss_first"]
+
+
+def test_noise_on_the_embeddings_changes_training_and_stays_out_of_what_is_saved(
+    trained: tuple[TrainResult, list[Progress]], student: Path, tmp_path: Path
+) -> None:
+    data = TrainData(ROWS, (row(20),))
+    noisy = train(config(student, neftune=5.0), data, tmp_path / "noisy", seed=1)
+    again = train(config(student, neftune=5.0), TrainData(ROWS), tmp_path / "again", seed=1)
+    assert noisy.facts["weights_digest"] != trained[0].facts["weights_digest"]
+    assert noisy.facts["weights_digest"] == again.facts["weights_digest"]
+    assert noisy.facts["shared_prefix"] is False
+
+
+def test_thinking_is_kept_or_dropped_as_declared(student: Path, tmp_path: Path) -> None:
+    turns = (*ROWS[0].turns[:-1], {"role": "assistant", "content": "<think>it is gone</think>\n\nlost"})
+    data = TrainData((Conversation(turns, "rows.jsonl:1"),))
+    kept = train(config(student, max_steps=1), data, tmp_path / "kept").facts
+    assert kept["example"]["text"].endswith("⟦<think>it is gone</think>\n\nlost<|im_end|>⟧\n")
+    assert kept["thinking_lost"] == 0
+    dropped = train(config(student, max_steps=1, thinking="drop"), data, tmp_path / "dropped").facts
+    assert dropped["example"]["text"].endswith("⟦lost<|im_end|>⟧\n")
+
+
+def test_a_setting_that_came_later_does_not_disown_an_older_training(student: Path) -> None:
+    from distill.io import digest
+    from distill.train.folder import identity
+
+    plain = config(student)
+    older = plain.model_dump(
+        mode="json",
+        include={
+            *("adapter", "lora", "epochs", "max_steps", "learning_rate", "schedule", "warmup", "batch_size"),
+            *("micro_batch_size", "weight_decay", "max_grad_norm", "max_length", "dtype", "gradient_checkpointing"),
+        },
+    )
+    assert identity(plain, seed=1) == digest({"config": older, "seed": 1})
+    assert identity(config(student, neftune=5.0), seed=1) != identity(plain, seed=1)

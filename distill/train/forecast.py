@@ -1,0 +1,277 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# torch and transformers are only partly typed.
+"""What a training will need, before any weight is loaded: memory by part, time, and what to change if it does not fit.
+
+The rows are rendered and put into their batches as training would, so the largest batch is known, not assumed. Its
+step is traced without content (`tracing.py`); the libraries' own share is what this process holds once they are
+imported. For the time, two layers with weights of no meaning do a step of the usual batch on this machine, as busy as
+it is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from distill.io.memory import available_memory, resident_memory
+from distill.recipe import TrainConfig
+from distill.train import student
+from distill.train.data import TrainData
+from distill.train.examples import prepare
+from distill.train.order import batches
+from distill.train.pairing import encode
+from distill.train.pairs import PairData
+from distill.train.ready import attention_of
+from distill.train.template import IGNORE, use_template
+from distill.train.tracing import Shape, Sizes, one_step, small_model, trace
+
+__all__ = ["Plan", "plan"]
+
+_SPARE = 1.05
+"""What the allocator holds beyond the tensors that are alive."""
+
+_NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Bytes a 4-bit weight: the number, the scale of 64 of them in 8 bits, the scale of 256 of those scales."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes by part, whether they fit, seconds, and what else would fit."""
+
+    parts: dict[str, int]
+    """libraries, weights, adapter, optimiser, step (activations, logits, gradients)."""
+    available: int
+    steps: int
+    seconds: float | None
+    dtype: str
+    attention: str
+    micro_batch: int
+    rows: int
+    dropped_long: int
+    longest: int
+    changes: tuple[tuple[str, int], ...] = field(default=())
+    """Settings that need less, and how much they need; where it does not fit."""
+
+    @property
+    def bytes(self) -> int:
+        """The predicted peak."""
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        return self.bytes <= self.available
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures."""
+        return {
+            "peak_memory_bytes": self.bytes,
+            "available_bytes": self.available,
+            "fits": self.fits,
+            "parts": self.parts,
+            "seconds": None if self.seconds is None else round(self.seconds, 1),
+            "steps": self.steps,
+            "dtype": self.dtype,
+            "attention": self.attention,
+            "micro_batch": self.micro_batch,
+            "rows": self.rows,
+            "dropped_long": self.dropped_long,
+            "longest_row": self.longest,
+            "changes": [{"set": name, "peak_memory_bytes": size} for name, size in self.changes],
+        }
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that prediction needs to know of a training."""
+
+    sequences: tuple[tuple[tuple[list[int], int, int], ...], ...]
+    """A row's sequences (two of a pair): ids, tokens before the first trained one, trained tokens."""
+    dropped: int
+    model: Any
+    """The model's configuration."""
+    weights_bytes: int
+    """Of the files."""
+    dtype: str
+    cpu: bool
+    seed: int
+    libraries: int
+
+
+def plan(config: TrainConfig, data: TrainData | PairData, *, seed: int = 0, timed: bool = True) -> Plan:
+    """Predict the training of `config` on `data`.
+
+    Args:
+        timed: also measure a step of two layers, which takes a few seconds.
+
+    Raises:
+        InputError: as training would for the model, the template and the rows.
+    """
+    job = _job(config, data, seed)
+    available = _available(job)
+    found = _predicted(config, job, available)
+    seconds = _seconds(config, job) if timed else None
+    changes: list[tuple[str, int]] = []
+    if found.bytes > available:
+        for name, changed in _alternatives(config):
+            size = _predicted(changed, job, available).bytes
+            changes.append((name, size))
+            if size <= available:
+                break
+    return replace(found, seconds=seconds, changes=tuple(changes))
+
+
+def _job(config: TrainConfig, data: TrainData | PairData, seed: int) -> _Job:
+    place = student.locate(config.model)
+    student.offline()
+    import torch
+    from transformers import AutoConfig
+
+    _import_what_training_imports(config)
+    tokenizer = student.load_tokenizer(place.folder)
+    use_template(tokenizer)
+    sequences: list[tuple[tuple[list[int], int, int], ...]] = []
+    if isinstance(data, TrainData):
+        prepared = prepare(data, tokenizer, max_length=config.max_length, thinking=config.thinking)
+        dropped = prepared.dropped
+        for row in prepared.train:
+            before = next(i for i, label in enumerate(row.labels) if label != IGNORE)
+            sequences.append(((row.input_ids, before, row.trained),))
+    else:
+        pairs, dropped = encode(data.train, tokenizer, max_length=config.max_length)
+        for pair in pairs:
+            answers = (pair.chosen_ids, pair.rejected_ids)
+            sequences.append(tuple((pair.prompt_ids + ids, len(pair.prompt_ids), len(ids)) for ids in answers))
+    cpu = not torch.cuda.is_available()
+    return _Job(
+        tuple(sequences),
+        dropped,
+        AutoConfig.from_pretrained(place.folder, local_files_only=True, trust_remote_code=False),
+        sum(file.stat().st_size for file in place.folder.glob("*.safetensors")),
+        student.choose_dtype(config.dtype)[0],
+        cpu,
+        config.seed if config.seed is not None else seed,
+        resident_memory() if cpu else 0,
+    )
+
+
+def _predicted(config: TrainConfig, job: _Job, available: int) -> Plan:
+    shape = max(_micro_batches(config, job), key=lambda s: (s.rows * (s.tokens - s.shared) + s.shared, s.trained))
+    longest = max(len(ids) for row in job.sequences for ids, _, _ in row)
+    attention = attention_of(config, job.model.get_text_config(), longest, sides=len(job.sequences[0]))
+    sizes = trace(config, job.model, shape, dtype=job.dtype, attention=attention, cpu=job.cpu)
+    parts = {"libraries": job.libraries, **_parts(config, sizes, job, available)}
+    steps = config.max_steps or math.ceil(config.epochs * math.ceil(len(job.sequences) / config.batch_size))
+    micro = config.rows_at_once
+    return Plan(parts, available, steps, None, job.dtype, attention, micro, len(job.sequences), job.dropped, longest)
+
+
+def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict[str, int]:
+    frozen = sizes.parameters - sizes.trainable
+    wide = 4 if job.dtype == "float32" else 2
+    if config.adapter == "full":
+        weights, adapter = 4 * sizes.parameters, 0
+        # Under autocast every linear weight is cast once a pass, and the copy is kept for the backward pass.
+        step = sizes.step + (2 * sizes.linear if job.dtype == "bfloat16" else 0)
+    else:
+        copies = 2 if config.method == "dpo" else 1  # preference training may hold its reference beside it
+        weights, adapter, step = frozen * wide, 4 * sizes.trainable * copies, sizes.step
+        if config.adapter == "qlora":
+            packed = round(_NF4_BYTES * sizes.linear)
+            plain = (frozen - sizes.linear) * wide
+            dequantised = sizes.linear * wide if job.cpu and not config.gradient_checkpointing else 0
+            weights = packed + plain + (dequantised if dequantised <= available // 4 else 0)
+    optimiser = 8 * sizes.trainable
+    return {"weights": weights, "adapter": adapter, "optimiser": optimiser, "step": round(step * _SPARE)}
+
+
+def _micro_batches(config: TrainConfig, job: _Job) -> Iterator[Shape]:
+    """The shapes of the first epoch's micro-batches, in their order."""
+    lengths = [max(len(ids) for ids, _, _ in row) for row in job.sequences]
+    share = job.cpu and not config.gradient_checkpointing and config.neftune is None
+    for batch in batches(lengths, config.batch_size, seed=job.seed, epoch=0):
+        for start in range(0, len(batch), config.rows_at_once):
+            sides = [side for i in batch[start : start + config.rows_at_once] for side in job.sequences[i]]
+            shared = _shared([ids for ids, _, _ in sides], min(before for _, before, _ in sides)) if share else 0
+            yield Shape(len(sides), max(len(ids) for ids, _, _ in sides), shared, sum(count for _, _, count in sides))
+
+
+def _shared(rows: Sequence[list[int]], before: int) -> int:
+    """As `loss.shared_prefix` finds it; what is too short to pay is not shared."""
+    if len(rows) < 2:
+        return 0
+    same = 0
+    while same < before and all(row[same] == rows[0][same] for row in rows):
+        same += 1
+    return same - 1 if same - 1 >= 16 else 0
+
+
+def _seconds(config: TrainConfig, job: _Job) -> float:
+    """One step of one and of two layers, timed, and a straight line through them."""
+    import torch
+
+    shapes = list(_micro_batches(config, job))
+    usual = Shape(
+        *(round(statistics.mean(getattr(s, n) for s in shapes)) for n in ("rows", "tokens", "shared", "trained"))
+    )
+    longest = max(len(ids) for row in job.sequences for ids, _, _ in row)
+    attention = attention_of(config, job.model.get_text_config(), longest, sides=len(job.sequences[0]))
+    times: list[float] = []
+    for layers in (1, 2):
+        with torch.device("cpu" if job.cpu else "cuda"):
+            model = small_model(config, job.model, layers=layers, dtype=job.dtype, attention=attention, cpu=job.cpu)
+            tries: list[float] = []
+            for _ in range(4):
+                started = time.perf_counter()
+                one_step(config, model, usual, device="cpu" if job.cpu else "cuda")
+                if not job.cpu:
+                    torch.cuda.synchronize()
+                tries.append(time.perf_counter() - started)
+        times.append(min(tries[1:]))  # the first one pays for what is set up once
+        del model
+    layers = job.model.get_text_config().num_hidden_layers
+    each = times[0] + (layers - 1) * max(0.0, times[1] - times[0])
+    if config.method == "dpo":
+        each *= 4 / 3  # the reference's forward pass
+    epochs = config.epochs if config.max_steps is None else config.max_steps * config.batch_size / len(job.sequences)
+    return each * len(shapes) * epochs
+
+
+def _alternatives(config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
+    """Settings that need less memory, the cheapest in time first."""
+
+    def changed(**update: Any) -> TrainConfig:
+        return config.model_copy(update=update)
+
+    for micro in _divisors(config.batch_size):
+        if micro < config.rows_at_once:
+            yield f"micro_batch_size: {micro}", changed(micro_batch_size=micro)
+    small: dict[str, Any] = {"micro_batch_size": 1, "gradient_checkpointing": True}
+    if not config.gradient_checkpointing:
+        yield "micro_batch_size: 1, gradient_checkpointing: true", changed(**small)
+    if config.adapter == "full":
+        yield "adapter: lora, micro_batch_size: 1", changed(adapter="lora", micro_batch_size=1)
+    if config.adapter != "qlora":
+        yield "adapter: qlora, micro_batch_size: 1, gradient_checkpointing: true", changed(adapter="qlora", **small)
+
+
+def _divisors(size: int) -> list[int]:
+    return [count for count in range(size, 0, -1) if size % count == 0]
+
+
+def _available(job: _Job) -> int:
+    import torch
+
+    # What this process holds already is counted in the prediction too.
+    return available_memory() + resident_memory() if job.cpu else int(torch.cuda.mem_get_info()[0])
+
+
+def _import_what_training_imports(config: TrainConfig) -> None:
+    """The libraries' share is measured in this process, so they have to be here."""
+    names = ["datasets", "peft", "trl.trainer.dpo_trainer", "trl.trainer.sft_trainer"]
+    for name in [*names, *(["bitsandbytes"] if config.adapter == "qlora" else [])]:
+        importlib.import_module(name)

@@ -1,0 +1,214 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownParameterType=false, reportMissingParameterType=false, reportUntypedBaseClass=false
+# torch, transformers and peft are only partly typed.
+"""The memory of one training step, found by running the step on tensors that have shapes and no content.
+
+Torch's `meta` device computes shapes only, and every new tensor passes a dispatch hook that counts the bytes alive and
+their peak. So what a layer keeps for its backward pass, which temporaries exist at once, and when they are freed, is
+not a formula to be kept in step with the code: it is the code. One and two layers are traced, the rest follows in a
+straight line.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+from dataclasses import dataclass
+from typing import Any
+
+from distill.recipe import TrainConfig
+from distill.train import student
+from distill.train.kernels import fuse_adapters
+from distill.train.loss import logits_of
+
+__all__ = ["Shape", "Sizes", "one_step", "small_model", "trace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One micro-batch: rows (sequences), padded tokens of each, tokens all rows share, trained tokens of all rows."""
+
+    rows: int
+    tokens: int
+    shared: int
+    trained: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Parameters of a model (numbers, not bytes), and the bytes its step holds."""
+
+    parameters: int
+    linear: int
+    """Of them in linear layers that 4-bit quantisation takes."""
+    trainable: int
+    step: int
+    """Bytes at the peak of forward and backward pass beyond the parameters themselves, gradients included."""
+
+    def at(self, layers: int, second: Sizes) -> Sizes:
+        """These being one layer's and `second` two layers': those of `layers`."""
+
+        def line(one: int, two: int) -> int:
+            return one + (layers - 1) * (two - one)
+
+        names = ("parameters", "linear", "trainable", "step")
+        return Sizes(*(line(getattr(self, name), getattr(second, name)) for name in names))
+
+
+def trace(config: TrainConfig, model_config: Any, shape: Shape, *, dtype: str, attention: str, cpu: bool) -> Sizes:
+    """The sizes of `model_config` trained as `config` says, without allocating any of it."""
+    layers = model_config.get_text_config().num_hidden_layers
+    options: dict[str, Any] = {"dtype": dtype, "attention": attention, "cpu": cpu}
+    one, two = (_traced(config, model_config, shape, layers=count, **options) for count in (1, 2))
+    return one.at(layers, two)
+
+
+def small_model(config: TrainConfig, model_config: Any, *, layers: int, dtype: str, attention: str, cpu: bool) -> Any:
+    """A model of the same sizes with fewer layers and weights of no meaning, as training would have it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    small = copy.deepcopy(model_config)
+    text = small.get_text_config()
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+    held = "float32" if config.adapter == "full" else dtype
+    model: Any = AutoModelForCausalLM.from_config(small, dtype=getattr(torch, held), attn_implementation=attention)
+    if config.adapter != "full":
+        from peft import get_peft_model
+
+        model = get_peft_model(model, student.adapter_config(config.lora, model))
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if config.adapter != "full":
+            model.enable_input_require_grads()
+    elif cpu and config.adapter != "full":
+        fuse_adapters(model)
+    return model.train()
+
+
+def one_step(config: TrainConfig, model: Any, shape: Shape, *, device: str) -> None:
+    """Forward and backward pass of one micro-batch, as `loss.py` computes it."""
+    import torch
+
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    ids = torch.ones(shape.rows, shape.tokens - shape.shared, dtype=torch.long, device=device)
+    # Four dimensions: a finished mask, so that nobody looks into it to find out whether it can be left out.
+    size = (shape.rows, 1, shape.tokens - shape.shared, shape.tokens)
+    eager = causal.config._attn_implementation == "eager"
+    mask = torch.zeros(size, dtype=causal.dtype if eager else torch.bool, device=device)
+    cache = None
+    if shape.shared:
+        first = torch.ones(1, shape.shared, dtype=torch.long, device=device)
+        upto = mask[:1, :, :1, : shape.shared].expand(1, 1, shape.shared, shape.shared)
+        cache = causal.base_model(input_ids=first, attention_mask=upto, use_cache=True).past_key_values
+        cache.batch_repeat_interleave(shape.rows)
+    output = causal.base_model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None)
+    hidden = output.last_hidden_state[:, :-1]
+    rows = torch.ones(min(shape.trained, hidden.size(0) * hidden.size(1)), dtype=torch.long, device=device)
+    wanted = hidden.reshape(-1, hidden.size(-1)).index_select(0, rows)
+    logits = logits_of(causal, wanted)
+    if config.method == "sft":
+        loss = torch.nn.functional.cross_entropy(logits.float(), rows, reduction="sum")
+    else:
+        logs = torch.log_softmax(logits.float(), -1)
+        with torch.no_grad():
+            (logs.exp() * logs).sum(-1)
+        loss = logs.gather(-1, rows.unsqueeze(-1)).sum()
+    del output, hidden, wanted, logits
+    loss.backward()
+
+
+def _traced(
+    config: TrainConfig, model_config: Any, shape: Shape, *, layers: int, dtype: str, attention: str, cpu: bool
+) -> Sizes:
+    import torch
+
+    if attention == "sdpa":
+        attention = _traced_attention()
+    with torch.device("meta"):
+        model = small_model(config, model_config, layers=layers, dtype=dtype, attention=attention, cpu=cpu)
+        parameters = list(model.parameters())
+        linear = sum(
+            module.weight.numel()
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear) and "lora_" not in name and "lm_head" not in name
+        )
+        counter = _counter()
+        with counter:
+            one_step(config, model, shape, device="meta")
+        peak: int = counter.peak
+    count = sum(p.numel() for p in parameters)
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    del model, parameters
+    gc.collect()
+    return Sizes(count, linear, trainable, peak)
+
+
+def _traced_attention() -> str:
+    """The name of an attention that holds what fused kernels hold: on `meta` torch takes the plain one, which keeps
+    all attention weights."""
+    import torch
+    from transformers import AttentionInterface
+
+    class Attention(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, query, key, value):
+            out = torch.empty_like(query)
+            ctx.save_for_backward(query, key, value, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
+            return out
+
+        @staticmethod
+        def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
+            query, key, value, _, _ = ctx.saved_tensors
+            return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+
+    def forward(module, query, key, value, attention_mask, **_):
+        groups = query.size(1) // key.size(1)
+        key, value = (part.repeat_interleave(groups, 1) if groups > 1 else part for part in (key, value))
+        return Attention.apply(query, key, value).transpose(1, 2).contiguous(), None
+
+    AttentionInterface.register("traced", forward)
+    return "traced"
+
+
+def _counter() -> Any:
+    """A dispatch mode that counts bytes of new tensors: alive now, and at most."""
+    import weakref
+
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Counter(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.alive = self.peak = 0
+            self.known: set[int] = set()
+
+        def _gone(self, key: int, size: int) -> None:
+            self.known.discard(key)
+            self.alive -= size
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            # What an operation is given was there before: a view or an in-place result is nothing new.
+            given = {id(t.untyped_storage()) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+            result = func(*args, **(kwargs or {}))
+            for tensor in tree_leaves(result):
+                if not isinstance(tensor, torch.Tensor):
+                    continue
+                storage = tensor.untyped_storage()
+                key = id(storage)
+                if key in given or key in self.known:
+                    continue
+                size = storage.nbytes()
+                self.known.add(key)
+                self.alive += size
+                self.peak = max(self.peak, self.alive)
+                weakref.finalize(storage, self._gone, key, size)
+            return result
+
+    return Counter()

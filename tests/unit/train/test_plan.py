@@ -1,0 +1,94 @@
+"""What a training will need, known before any weight is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.recipe import TrainConfig
+from distill.train import Pair, PairData, TrainData, plan
+from distill.train.data import Conversation
+
+
+def row(number: int) -> Conversation:
+    turns = (
+        {"role": "user", "content": f"my card was lost, please help {number} " + "again " * (number % 5)},
+        {"role": "assistant", "content": "blocked"},
+    )
+    return Conversation(turns, f"rows.jsonl:{number}")
+
+
+DATA = TrainData(tuple(row(number) for number in range(16)))
+
+
+def config(student: Path, **over: Any) -> TrainConfig:
+    return TrainConfig(model=str(student), **{"batch_size": 8, "epochs": 2, "dtype": "float32", **over})
+
+
+@pytest.fixture
+def big_student(tmp_path: Path) -> Path:
+    """Four layers wide enough that a step is more than noise."""
+    from tests.support.tiny_student import make_model, make_tokenizer
+
+    return make_tokenizer(make_model(tmp_path / "big", hidden_size=256, intermediate_size=1024, num_hidden_layers=4))
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_the_traced_step_is_what_a_step_allocates(big_student: Path, adapter: str) -> None:
+    """Torch's own count of the same step with real tensors, on four layers where two were traced."""
+    import torch
+    from transformers import AutoConfig
+
+    from distill.train.tracing import Shape, _counter, one_step, small_model, trace  # pyright: ignore
+
+    chosen, shape = config(big_student, adapter=adapter), Shape(8, 40, 0, 64)
+    loaded = AutoConfig.from_pretrained(big_student)
+    options: dict[str, Any] = {"dtype": "float32", "attention": "eager", "cpu": True}
+    sizes = trace(chosen, loaded, shape, **options)
+    model = small_model(chosen, loaded, layers=4, **options)
+    assert sizes.parameters == sum(p.numel() for p in model.parameters())
+    assert sizes.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    counter = _counter()
+    with counter:
+        one_step(chosen, model, shape, device="cpu")
+    assert sizes.step == pytest.approx(counter.peak, rel=0.03)
+    assert next(p.grad for p in model.parameters() if p.requires_grad) is not None
+    assert isinstance(model, torch.nn.Module)
+
+
+def test_the_parts_are_those_of_the_training(student: Path) -> None:
+    lora = plan(config(student), DATA, timed=False)
+    assert set(lora.parts) == {"libraries", "weights", "adapter", "optimiser", "step"}
+    assert lora.parts["optimiser"] == 2 * lora.parts["adapter"]
+    assert (lora.steps, lora.rows, lora.micro_batch, lora.fits) == (4, 16, 8, True)
+    full = plan(config(student, adapter="full"), DATA, timed=False)
+    assert full.parts["optimiser"] > full.parts["weights"] > lora.parts["weights"] * 0.9
+    small = plan(config(student, micro_batch_size=1), DATA, timed=False)
+    assert small.parts["step"] < lora.parts["step"]
+
+
+def test_pairs_are_planned_with_both_answers_and_their_reference(student: Path) -> None:
+    pairs = PairData(tuple(Pair(row(n).prompt, "blocked", "no idea at all") for n in range(16)))
+    found = plan(config(student, method="dpo"), pairs)
+    answers = plan(config(student), DATA)
+    assert found.parts["adapter"] == 2 * answers.parts["adapter"]
+    assert found.parts["step"] > answers.parts["step"]
+    assert found.seconds is not None
+    assert found.seconds > 0
+
+
+def test_where_it_does_not_fit_the_change_that_does_is_named(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = plan(config(student), DATA, timed=False)
+    smaller = plan(config(student, micro_batch_size=2), DATA, timed=False)
+    room = (needed.bytes - needed.parts["libraries"] + smaller.bytes - smaller.parts["libraries"]) // 2
+
+    def available(job: Any) -> int:
+        return job.libraries + room
+
+    monkeypatch.setattr("distill.train.forecast._available", available)
+    found = plan(config(student), DATA, timed=False)
+    assert not found.fits
+    assert found.as_json()["changes"][-1]["set"] in ("micro_batch_size: 4", "micro_batch_size: 2")
+    assert found.changes[-1][1] <= found.available
