@@ -13,9 +13,13 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from distill.cli import check, generate, init, models, preview, report, run, runs
+from distill.cli import check, estimate, generate, init, models, preview, report, run, runs
 from distill.cli import eval as eval_command
+from distill.cli import export as export_command
 from distill.cli import filter as filter_command
+from distill.cli import merge as merge_command
+from distill.cli import releases as releases_command
+from distill.cli import serve as serve_command
 from distill.cli import train as train_command
 from distill.cli.console import err, print_error
 from distill.cli.doctor import doctor
@@ -48,10 +52,13 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "init": init.init,
     "check": check.check,
     "preview": preview.preview,
+    "estimate": estimate.estimate,
     "generate": generate.generate,
     "filter": filter_command.filter_,
     "train": train_command.train,
     "eval": eval_command.evaluate,
+    "merge": merge_command.merge,
+    "serve": serve_command.serve,
     "run": run.run,
     "quickstart": run.quickstart,
     "runs": runs.runs,
@@ -60,6 +67,8 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
+app.add_typer(export_command.app, name="export")
+app.add_typer(releases_command.app, name="releases")
 app.add_typer(models.app, name="models")
 
 
