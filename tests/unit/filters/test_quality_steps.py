@@ -226,6 +226,8 @@ def test_repetition_is_a_matter_of_the_row_alone(contents, size):
         words = content.split()
         grams = [tuple(words[place : place + 3]) for place in range(len(words) - 2)]
         covered = {place + step for place, gram in enumerate(grams) if gram in grams[:place] for step in range(3)}
+        if whole.reason[row] == "repeated_lines":
+            continue  # scored by its lines
         if len(content) <= 20 * (content.count(" ") + content.count("\n") + 1):  # else characters are its words
             assert whole.scores[row, 0] == pytest.approx(len(covered) / len(words) if words else 0.0, abs=1e-4)
 
