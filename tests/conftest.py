@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-# Machines are shared and slow at times: a property holds or it does not, however long it takes to see. The gate tries the
-# same examples every time; HYPOTHESIS_PROFILE=explore tries new ones.
+# Machines are shared and slow at times: a property holds or it does not, however long it takes to see. The gate tries
+# the same examples every time; HYPOTHESIS_PROFILE=explore tries new ones.
 hypothesis.settings.register_profile("gate", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
