@@ -86,7 +86,7 @@ def _measure(path: str, options: dict[str, Any]) -> None:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from distill.filters.near import NearIndex
+    from distill.filters.near.index import NearIndex
     from distill.io.memory import peak_memory
 
     NearIndex(**options).judge(["loads the kernels", "loads the kernels"], ["a", "b"])
@@ -151,7 +151,7 @@ def _true(file: Any, pairs: list[tuple[int, int, float]], options: dict[str, Any
 def _one_by_one(path: Path) -> None:
     import pyarrow.parquet as pq
 
-    from distill.filters.near import NearIndex
+    from distill.filters.near.index import NearIndex
 
     texts = pq.read_table(path, columns=["text"]).column("text").to_pylist()
     index, single = NearIndex(), texts[-2_000:]
@@ -178,7 +178,7 @@ def _peers(python: str, path: Path, speed: list[list[object]]) -> None:
 
 def _intents(path: Path) -> None:
     """Short labelled rows of one domain: how many are removed, and how many of them for a row of another label."""
-    from distill.filters.near import NearIndex
+    from distill.filters.near.index import NearIndex
 
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -26,9 +26,9 @@ import pyarrow as pa
 
 from benchmarks.filters.corpus import UNRELATED, generate
 from benchmarks.harness import data_folder, table
-from distill.filters.embedding import Embedder, load_embedder
-from distill.filters.neighbours import NeighbourIndex
-from distill.filters.semantic import SemanticFilter
+from distill.filters.semantic.embedding import Embedder, load_embedder
+from distill.filters.semantic.neighbours import NeighbourIndex
+from distill.filters.semantic.semantic import SemanticFilter
 from distill.recipe import SemanticStep
 
 _MODELS = ("all-MiniLM-L6-v2", "static")

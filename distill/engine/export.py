@@ -18,7 +18,7 @@ from distill.engine.accounting import Account
 from distill.engine.prepare import Prepared
 from distill.engine.rundir import RunDir
 from distill.engine.session import teachers_used
-from distill.filters.mixing import Mixed, general_rows, wanted_rows
+from distill.filters.selection.mixing import Mixed, general_rows, wanted_rows
 from distill.gateway import price_for
 from distill.io import write_bytes
 

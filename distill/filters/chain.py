@@ -13,53 +13,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distill.assets import find
 from distill.dataset import Fate
 from distill.dataset.schema import FATE_FIELDS, VERDICTS_FIELD
-from distill.errors import InputError
 from distill.filters.base import Calibrating, Filter, Persisting, Reporting, Rewriter, Verdicts
-from distill.filters.quality import QUALITY_STEPS, build_quality
-from distill.recipe import (
-    DecontaminateStep,
-    DiversityStep,
-    EvalSet,
-    ExactStep,
-    FilterStep,
-    LengthStep,
-    MinHashStep,
-    RefusalStep,
-    SchemaStep,
-    SemanticStep,
-    TruncationStep,
-)
 
-if TYPE_CHECKING:
-    from distill.filters.decontamination.meaning import Late
-
-__all__ = ["Chain", "ChainVerdicts", "FilterContext", "build_chain"]
-
-
-@dataclass(frozen=True, slots=True)
-class FilterContext:
-    """What steps may need beside their own section."""
-
-    folder: Path = field(default_factory=Path.cwd)
-    """Relative paths start here."""
-    seeds: Sequence[tuple[str, str]] = ()
-    """(id, text) of the examples that rows must not repeat."""
-    eval_sets: Sequence[EvalSet] = ()
-    """Sets for `decontaminate` steps that name none."""
-    note: Callable[[str], None] = lambda text: None
-    """Told what a step is at while it takes long."""
-    whole: bool = False
-    """Whether all rows come at once, so that another than the first of a group can stay."""
+__all__ = ["Chain", "ChainVerdicts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,110 +206,6 @@ class Chain:
             matched[row] = verdicts.matched_id[place]
             score[row] = verdicts.score[place]
             self.counts[name][verdicts.reason[place]] += 1
-
-
-def build_chain(steps: Sequence[FilterStep], context: FilterContext | None = None) -> Chain:
-    """The filters that `steps` declare, with fresh state.
-
-    Raises:
-        InputError: a file that a step names is missing or wrong, or two steps have the same name.
-    """
-    context = context or FilterContext()
-    deduplicating = [step for step in steps if isinstance(step, ExactStep | MinHashStep)]
-    if not context.whole and any(step.keep != "first" for step in deduplicating):
-        raise InputError(
-            "another row than the first can stay only where all rows are there at once",
-            field="keep",
-            hint="use `distill filter` on the finished rows, or keep: first",
-        )
-    if not context.whole and any(isinstance(step, MinHashStep) and step.ignore_common for step in deduplicating):
-        raise InputError(
-            "common shingles can be counted only where all rows are there at once",
-            field="ignore_common",
-            hint="use `distill filter` on the finished rows",
-        )
-    return Chain([_build(step, name, context) for step, name in zip(steps, _names(steps), strict=True)])
-
-
-def _build(step: FilterStep, name: str, context: FilterContext) -> Filter:
-    # Imported where they are used: a chain loads the libraries of its own steps, not of all there are.
-    if isinstance(step, ExactStep):
-        from distill.filters.exact import ExactFilter
-
-        return ExactFilter(step, name, seeds=context.seeds, folder=context.folder)
-    if isinstance(step, MinHashStep):
-        from distill.filters.minhash import MinHashFilter
-
-        return MinHashFilter(step, name, seeds=context.seeds, folder=context.folder)
-    if isinstance(step, SchemaStep):
-        from distill.filters.schema import SchemaFilter
-
-        return SchemaFilter(step, name, folder=context.folder)
-    if isinstance(step, LengthStep):
-        from distill.filters.length import LengthFilter
-
-        return LengthFilter(step, name, folder=context.folder)
-    if isinstance(step, RefusalStep):
-        from distill.filters.refusal import RefusalFilter
-
-        return RefusalFilter(step, name)
-    if isinstance(step, TruncationStep):
-        from distill.filters.truncation import TruncationFilter
-
-        return TruncationFilter(step, name)
-    if isinstance(step, QUALITY_STEPS):
-        return build_quality(step, name, folder=context.folder)
-    if isinstance(step, SemanticStep):
-        from distill.filters.semantic import SemanticFilter
-
-        return SemanticFilter(step, name, seeds=context.seeds, folder=context.folder, note=context.note)
-    if isinstance(step, DiversityStep):
-        raise InputError(
-            "diversity chooses from a whole set, when all rows are there",
-            field="filters",
-            hint="make it the last step of a chain for `distill filter`, and filter the finished rows with it",
-        )
-    from distill.filters.decontaminate import DecontaminateFilter
-    from distill.filters.evalsets import load_items
-    from distill.filters.sampling import read_rows
-
-    items = load_items(step.against or context.eval_sets, context.folder)
-    clean = None if step.clean is None else read_rows(find("data", step.clean, base=context.folder))
-    return DecontaminateFilter(step, name, items=items, clean=clean, encoder=_encoder(step, context))
-
-
-def _encoder(step: DecontaminateStep, context: FilterContext) -> Late | None:
-    if step.embeddings == "none":
-        return None
-    from distill.filters.decontamination.meaning import Late
-    from distill.filters.embedding import DEFAULT_MODEL, load_embedder, resolve_model
-
-    model = DEFAULT_MODEL if step.embeddings == "auto" else step.embeddings
-    try:
-        resolve_model(model, context.folder, context.note)
-    except InputError as error:
-        if step.embeddings != "auto":
-            raise
-        context.note(f"decontaminate: without embeddings ({error})")
-        return None
-    return Late(lambda: load_embedder(model, folder=context.folder, note=context.note))
-
-
-def _names(steps: Sequence[FilterStep]) -> list[str]:
-    """One name a step: its own, else its kind, numbered from the second of a kind on."""
-    names: list[str] = [step.name for step in steps if step.name is not None]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"two steps have the name {twice}", field="filters")
-    taken, result = set(names), list[str]()
-    for step in steps:
-        name, number = step.name or step.kind, 1
-        while step.name is None and name in taken:
-            number += 1
-            name = f"{step.kind}_{number}"
-        taken.add(name)
-        result.append(name)
-    return result
 
 
 def _take(rows: pa.Table, chosen: NDArray[np.int64]) -> pa.Table:

@@ -24,11 +24,12 @@ import xxhash
 from distill.dataset import RowWriter
 from distill.dataset.schema import FATE_FIELDS
 from distill.errors import InputError
-from distill.filters.chain import Chain, FilterContext, build_chain
+from distill.filters.building import FilterContext, build_chain
+from distill.filters.chain import Chain
 from distill.filters.cost import cost_notes
 from distill.filters.reading import Batch, Source, as_rewritten, open_source
 from distill.filters.sampling import sample
-from distill.filters.survivors import declared, judge_in_order, whole
+from distill.filters.near.survivors import declared, judge_in_order, whole
 from distill.filters.text import present
 from distill.io import atomic_path, write_bytes
 from distill.io.memory import peak_memory
@@ -129,7 +130,7 @@ def filter_file(
         InputError: the input, a step or (with `fail`) a row is wrong; names file, line and field.
     """
     if steps and isinstance(steps[-1], DiversityStep):
-        from distill.filters.choosing import filter_and_choose
+        from distill.filters.selection.choosing import filter_and_choose
 
         return filter_and_choose(
             source,
@@ -214,7 +215,7 @@ def filter_file(
 
 
 def _self_test(steps: Sequence[FilterStep], context: FilterContext, rows: pa.Table) -> dict[str, Any]:
-    from distill.filters.decontaminate import DecontaminateFilter
+    from distill.filters.decontamination.decontaminate import DecontaminateFilter
     from distill.filters.decontamination.selftest import self_test
 
     found: dict[str, Any] = {}

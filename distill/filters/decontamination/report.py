@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distill.filters.decontamination.stages import STAGES, Finding
-from distill.filters.evalsets import EvalItem
+from distill.filters.decontamination.evalsets import EvalItem
 from distill.filters.normalise import excerpt
 
 __all__ = ["Hit", "SetReport"]

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from distill.filters.decontamination.likeness import LikenessIndex
 from distill.filters.decontamination.meaning import Embeds, MeaningIndex
 from distill.filters.decontamination.words import NUMBER, Lexicon, Words
-from distill.filters.evalsets import EvalItem
-from distill.filters.grams import GramTable, Hits, grams
+from distill.filters.decontamination.evalsets import EvalItem
+from distill.filters.decontamination.grams import GramTable, Hits, grams
 from distill.filters.normalise import plain
-from distill.filters.shingles import Shingles, hash_words
+from distill.filters.near.shingles import Shingles, hash_words
 
 __all__ = ["STAGES", "Finding", "Limits", "SetIndex", "Texts"]
 

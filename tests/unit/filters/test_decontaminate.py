@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from distill.errors import InputError
-from distill.filters.decontaminate import DecontaminateFilter
-from distill.filters.evalsets import EvalItem, load_items
+from distill.filters.decontamination.decontaminate import DecontaminateFilter
+from distill.filters.decontamination.evalsets import EvalItem, load_items
 from distill.recipe import DecontaminateStep, EvalSet
 
 LONG = (

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from distill.cli.filter import filter_
 from distill.errors import InputError
-from distill.filters.evalsets import load_items
+from distill.filters.decontamination.evalsets import load_items
 from distill.filters.files import filter_file
 from distill.filters.sampling import sample
 from distill.recipe import DecontaminateStep, EvalSet

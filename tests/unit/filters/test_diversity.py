@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from distill.cli.filter import filter_
 from distill.errors import InputError
 from distill.filters import FilterContext, build_chain, filter_file
-from distill.filters.diversity import choose, quotas
-from distill.filters.diversity_report import figures
+from distill.filters.selection.diversity import choose, quotas
+from distill.filters.selection.report import figures
 from distill.recipe import DiversityStep, ExactStep
 from tests.support.tiny_embedder import make_static
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from distill.errors import InputError
-from distill.filters.embedding import load_embedder
-from distill.filters.embedding_cache import EmbeddingCache
+from distill.filters.semantic.embedding import load_embedder
+from distill.filters.semantic.cache import EmbeddingCache
 from tests.support.tiny_embedder import make_encoder, make_static
 
 TEXT = "where is my card it was lost yesterday please send another one how do i bake bread at home"
@@ -125,7 +125,7 @@ def test_two_processes_share_the_cache(tmp_path):
     script = """
 import sys, numpy as np
 from pathlib import Path
-from distill.filters.embedding_cache import EmbeddingCache
+from distill.filters.semantic.cache import EmbeddingCache
 cache = EmbeddingCache.open(Path(sys.argv[1]), "d" * 32, 2)
 for start in range(0, 400, 20):
     keys = [number.to_bytes(16, "big") for number in range(start, start + 40)]
@@ -140,5 +140,5 @@ for start in range(0, 400, 20):
 
 
 def test_importing_the_filters_does_not_import_torch():
-    code = "import sys, distill.filters.embedding; sys.exit('torch' in sys.modules)"
+    code = "import sys, distill.filters.semantic.embedding; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,7 @@ import pytest
 
 import distill
 from distill.errors import InputError
-from distill.filters.mixing import general_rows, wanted_rows
+from distill.filters.selection.mixing import general_rows, wanted_rows
 from distill.recipe import EvalSet, load_recipe
 from tests.support.workspaces import rehearsal
 

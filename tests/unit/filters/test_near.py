@@ -8,13 +8,13 @@ from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.filters import kernels
-from distill.filters.arrays import scratch
-from distill.filters.folding import folded
-from distill.filters.near import NearIndex
+from distill.filters.near import kernels
+from distill.filters.near.arrays import scratch
+from distill.filters.near.folding import folded
+from distill.filters.near.index import NearIndex
 from distill.filters.normalise import fold
-from distill.filters.shingles import hash_words
-from distill.filters.signature import choose_bands
+from distill.filters.near.shingles import hash_words
+from distill.filters.near.signature import choose_bands
 
 CHAR, WORD = kernels.CHAR, kernels.WORD
 
@@ -167,7 +167,7 @@ def test_results_do_not_depend_on_where_batches_end(sizes, seed):
 
 
 def test_boilerplate_is_capped_and_batches_still_agree(monkeypatch):
-    monkeypatch.setattr("distill.filters.near.CAP", 3)
+    monkeypatch.setattr("distill.filters.near.index.CAP", 3)
     rng = random.Random(2)
     frame = " ".join(f"frame{n}" for n in range(14))
     texts = [f"{frame} " + " ".join(f"w{rng.randrange(9)}x{rng.randrange(400)}" for _ in range(9)) for _ in range(90)]

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from distill.cli.filter import filter_
 from distill.errors import InputError
 from distill.filters import FilterContext, build_chain, filter_file
-from distill.filters.embedding import Embedder
-from distill.filters.neighbours import NeighbourIndex
-from distill.filters.semantic import SemanticFilter
-from distill.filters.semantic_threshold import calibrate
+from distill.filters.semantic.embedding import Embedder
+from distill.filters.semantic.neighbours import NeighbourIndex
+from distill.filters.semantic.semantic import SemanticFilter
+from distill.filters.semantic.threshold import calibrate
 from distill.recipe import SemanticStep
 from tests.support.tiny_embedder import make_static
 

@@ -6,13 +6,13 @@ import pyarrow as pa
 import pytest
 
 from distill.errors import InputError
-from distill.filters.exact import ExactFilter
-from distill.filters.length import LengthFilter
-from distill.filters.minhash import MinHashFilter
+from distill.filters.near.exact import ExactFilter
+from distill.filters.quality.length import LengthFilter
+from distill.filters.near.minhash import MinHashFilter
 from distill.filters.normalise import excerpt, plain
-from distill.filters.refusal import RefusalFilter
-from distill.filters.schema import SchemaFilter
-from distill.filters.truncation import TruncationFilter, looks_cut
+from distill.filters.quality.refusal import RefusalFilter
+from distill.filters.quality.schema import SchemaFilter
+from distill.filters.quality.truncation import TruncationFilter, looks_cut
 from distill.recipe import (
     ExactStep,
     LengthStep,

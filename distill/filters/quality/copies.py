@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from distill.filters.base import Verdicts
 from distill.filters.normalise import excerpt, plain
-from distill.filters.runs import Runs, words_of
+from distill.filters.decontamination.runs import Runs, words_of
 from distill.filters.text import Absent, texts
 from distill.recipe import CopiesStep
 

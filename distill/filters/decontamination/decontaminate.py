@@ -42,7 +42,7 @@ from distill.filters.decontamination.report import Hit, SetReport
 from distill.filters.decontamination.stages import STAGES, Finding, Limits, SetIndex, Texts
 from distill.filters.decontamination.thresholds import Thresholds
 from distill.filters.decontamination.words import Lexicon
-from distill.filters.evalsets import EvalItem
+from distill.filters.decontamination.evalsets import EvalItem
 from distill.filters.normalise import excerpt
 from distill.filters.text import ids, parts
 from distill.recipe import DecontaminateStep

@@ -10,7 +10,7 @@ import pyarrow as pa
 import xxhash
 
 from distill.filters.base import Verdicts
-from distill.filters.known import other_rows, read_index, write_index
+from distill.filters.near.known import other_rows, read_index, write_index
 from distill.filters.normalise import excerpt, plain
 from distill.filters.text import ids, texts
 from distill.recipe import ExactStep

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from distill.errors import InputError
-from distill.filters.chain import FilterContext
-from distill.filters.diversity_pass import ChoicePass
+from distill.filters.building import FilterContext
+from distill.filters.selection.passes import ChoicePass
 from distill.recipe import DiversityStep, FilterStep
 
 if TYPE_CHECKING:

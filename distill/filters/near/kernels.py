@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from distill.filters.arrays import I64, U8, U32, U64, Index, Out, Rows, Rules, Scratch
-from distill.filters.jit import inline, kernel
+from distill.filters.near.arrays import I64, U8, U32, U64, Index, Out, Rows, Rules, Scratch
+from distill.filters.near.jit import inline, kernel
 
 __all__ = ["ADD", "CHAR", "COMPARE", "DECIDE", "WORD", "common_table", "judge", "minima", "shingle", "spread"]
 

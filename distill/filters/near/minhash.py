@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from distill.filters.base import Verdicts
-from distill.filters.known import other_rows, read_index, write_index
-from distill.filters.near import CHARS, LONG, SHORT, WORDS, Match, NearIndex
+from distill.filters.near.known import other_rows, read_index, write_index
+from distill.filters.near.index import CHARS, LONG, SHORT, WORDS, Match, NearIndex
 from distill.filters.normalise import excerpt
 from distill.filters.text import ids, texts
 from distill.recipe import MinHashStep

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from distill.errors import InputError
-from distill.filters.chain import FilterContext, build_chain
+from distill.filters.building import FilterContext, build_chain
 from distill.filters.sampling import read_rows
 from distill.filters.text import Absent, ids, text
 from distill.recipe import DecontaminateStep, EvalSet, ExactStep, FilterStep

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distill.filters.arrays import I64, U8, Rows
-from distill.filters.jit import inline, kernel
+from distill.filters.near.arrays import I64, U8, Rows
+from distill.filters.near.jit import inline, kernel
 from distill.filters.normalise import fold
 
 __all__ = ["fold_ascii", "folded"]

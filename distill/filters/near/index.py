@@ -23,11 +23,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.filters import kernels
-from distill.filters.arrays import Out, Rows, Rules, empty_index, grow, scratch
-from distill.filters.folding import folded
-from distill.filters.kernels import ADD, CHAR, COMPARE, DECIDE, WORD
-from distill.filters.signature import agreement, choose_bands, draw
+from distill.filters.near import kernels
+from distill.filters.near.arrays import Out, Rows, Rules, empty_index, grow, scratch
+from distill.filters.near.folding import folded
+from distill.filters.near.kernels import ADD, CHAR, COMPARE, DECIDE, WORD
+from distill.filters.near.signature import agreement, choose_bands, draw
 
 __all__ = ["CAP", "CHARS", "LONG", "SHORT", "WORDS", "Match", "NearIndex"]
 

@@ -19,7 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from distill.errors import InputError
-from distill.filters.embedding import Encoder
+from distill.filters.semantic.embedding import Encoder
 
 __all__ = ["SentenceEncoder", "StaticEncoder", "open_encoder"]
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import phonenumbers
 
 from distill.errors import InputError
-from distill.filters.pii_ids import bank_accounts, cards, national_numbers, social_security
-from distill.filters.pii_secrets import KEY_GATE, api_keys, credentials, private_keys, secrets
+from distill.filters.privacy.ids import bank_accounts, cards, national_numbers, social_security
+from distill.filters.privacy.secrets import KEY_GATE, api_keys, credentials, private_keys, secrets
 from distill.recipe import suggest
 from distill.recipe.quality import PiiKind
 

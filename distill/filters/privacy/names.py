@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import InputError
-from distill.filters.pii_detect import Finding
+from distill.filters.privacy.detect import Finding
 
 __all__ = ["People"]
 

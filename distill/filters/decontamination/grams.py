@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.filters.shingles import Shingles
+from distill.filters.near.shingles import Shingles
 
 __all__ = ["GramTable", "Hits", "grams"]
 

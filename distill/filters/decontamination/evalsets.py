@@ -16,7 +16,7 @@ from pathlib import Path
 
 from distill.assets import find
 from distill.errors import InputError
-from distill.filters.evalsources import HUB, hub_batches, task_sets
+from distill.filters.decontamination.evalsources import HUB, hub_batches, task_sets
 from distill.filters.reading import Batch, open_source
 from distill.filters.text import Absent, text
 from distill.recipe import EvalSet

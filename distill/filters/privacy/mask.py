@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from distill.filters.pii_detect import Detector, Finding, merge
+from distill.filters.privacy.detect import Detector, Finding, merge
 from distill.recipe.quality import PiiKind
 
 __all__ = ["Mask"]

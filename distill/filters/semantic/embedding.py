@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from distill.assets import workspace_of
 from distill.errors import InputError
-from distill.filters.embedding_cache import EmbeddingCache
+from distill.filters.semantic.cache import EmbeddingCache
 
 __all__ = ["DEFAULT_MODEL", "Embedder", "EmbeddingProgress", "Encoder", "load_embedder", "resolve_model"]
 
@@ -136,7 +136,7 @@ def load_embedder(
     folder = folder or Path.cwd()
     path = resolve_model(model, folder, note)
     # Imported here: torch is loaded when an encoder is, and only then.
-    from distill.filters.embedding_backends import open_encoder
+    from distill.filters.semantic.backends import open_encoder
 
     encoder = open_encoder(path, name=model)
     kept = EmbeddingCache.open(workspace_of(folder) / ".distill", encoder.digest, encoder.size) if cache else None
@@ -152,7 +152,7 @@ def resolve_model(model: str, folder: Path, note: Callable[[str], None] = lambda
     from distill import models
 
     if model.casefold() == STATIC:  # a folder of that name is `./static`
-        from distill.filters.embedding_static import static_folder
+        from distill.filters.semantic.static import static_folder
 
         return static_folder(DEFAULT_MODEL.casefold(), note)
     if (folder / Path(model).expanduser()).is_dir():

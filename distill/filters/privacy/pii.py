@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 
 from distill.filters.base import Rewritten, Verdicts
-from distill.filters.pii_columns import change, holds_text, matching, replaced, strings
-from distill.filters.pii_detect import GATE, Detector
-from distill.filters.pii_mask import Mask
+from distill.filters.privacy.columns import change, holds_text, matching, replaced, strings
+from distill.filters.privacy.detect import GATE, Detector
+from distill.filters.privacy.mask import Mask
 from distill.filters.text import sources
 from distill.recipe import PiiStep
 from distill.recipe.quality import PiiKind
@@ -50,7 +50,7 @@ class PiiFilter:
         self._detector = Detector(step.kinds, regions=step.regions, allow=step.allow)
         self._people = None
         if step.model is not None:
-            from distill.filters.pii_names import People
+            from distill.filters.privacy.names import People
 
             self._people = People(step.model)
 

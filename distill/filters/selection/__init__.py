@@ -1,0 +1,1 @@
+"""Choosing rows from a whole set: diversity, mixing."""
