@@ -50,6 +50,7 @@ class FailureClass(StrEnum):
     AUTH = "auth"  # 401, 403: stops the run
     QUOTA = "quota"  # the account has no money left: stops the run
     BAD_REQUEST = "bad_request"  # 400, 404, 413, 422: the same request will never work
+    CONTEXT = "context"  # prompt and answer do not fit the model's context window
     FILTERED = "filtered"  # the provider's content filter
     REFUSED = "refused"  # the model declined
     EMPTY = "empty"  # an answer without text or without choices
@@ -132,8 +133,9 @@ class GateFailed(DistillError):
 class TeacherError(DistillError):
     """One request failed.
 
-    `retry_after` is in seconds when the provider named a time. `stored` marks a permanent refusal that
-    stands in the answer store, and is answered from there next time.
+    `retry_after` is in seconds when the provider named a time. `daily` says that it spoke of a quota by the
+    day. `stored` marks a permanent refusal that stands in the answer store, and is answered from there next time.
+    `teacher` is who was asked last, by the recipe's name.
     """
 
     def __init__(
@@ -143,23 +145,28 @@ class TeacherError(DistillError):
         *,
         status: int | None = None,
         retry_after: float | None = None,
+        daily: bool = False,
         stored: bool = False,
     ) -> None:
         super().__init__(message)
         self.failure = failure
         self.status = status
         self.retry_after = retry_after
+        self.daily = daily
         self.stored = stored
+        self.teacher = ""
 
 
 class AnswerError(DistillError):
-    """An answer came, was paid and stored, and holds no usable row. `raw` keeps its text for the fate."""
+    """An answer came, was paid and stored, and holds no usable row. `raw` keeps its text for the fate.
+    `teacher` is who gave it, by the recipe's name."""
 
     def __init__(self, failure: FailureClass, message: str, *, raw: str = "", keys: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.failure = failure
         self.raw = raw
         self.keys = keys
+        self.teacher = ""
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

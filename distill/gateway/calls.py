@@ -2,7 +2,8 @@
 
 An attempt waits in the teacher's line, has its worst case reserved, is sent once, and ends in one of three ways: an
 answer (stored, then given), a permanent refusal (stored too: the same question would be refused again), or a failure
-that may pass (again later, up to the teacher's `max_attempts`).
+that may pass (again later, up to the teacher's `max_attempts`). What failures mean for the teacher and for the run,
+`Failing` decides.
 """
 
 from __future__ import annotations
@@ -10,45 +11,37 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
-from distill.errors import AnswerError, DistillError, FailureClass, Halted, RunError, TeacherError
+from distill.errors import AnswerError, FailureClass, Halted, RunError, TeacherError
 from distill.gateway.account import Account
 from distill.gateway.budget import Amount
+from distill.gateway.call import Call, Elsewhere
 from distill.gateway.desk import Desk
-from distill.gateway.ending import Ending, fresh
+from distill.gateway.ending import Ending
+from distill.gateway.failing import Failing
+from distill.gateway.lane import AWAY
 from distill.gateway.limits import Estimate
 from distill.gateway.retries import PERMANENT, TRANSIENT, backoff, may_be_billed
 from distill.gateway.stats import EventKind
 from distill.gateway.store import AnswerStore, Record
-from distill.teachers import Reading, Reply, Request, Usage
-from distill.teachers.ratelimit import limits_from
+from distill.io import canonical
+from distill.teachers import Reading, Reply, Usage
+from distill.teachers.ratelimit import clock_of, limits_from
 
 __all__ = ["Call", "Caller", "read"]
 
 _GRACE_S = 5.0
-_LONGEST_WAIT_S = 900.0
 _LONGEST_RESET_S = 120.0
 """A reset further away is not waited for in one piece: a refusal names its own time."""
 
 
-@dataclass(slots=True)
-class Call:
-    """One question on its way. `future` is what those who asked wait for."""
-
-    desk: Desk
-    request: Request
-    wire: Mapping[str, Any]
-    key: str
-    sample: int
-    size: int
-    future: asyncio.Future[Any]
-    replace: bool = False
-
-
 class Caller:
-    """Carries calls out, for one run."""
+    """Carries calls out, for one run.
+
+    Args:
+        clock, wall: seconds that never jump, and Unix time.
+        changed: told that a teacher was parked, or answers again.
+    """
 
     def __init__(
         self,
@@ -58,6 +51,8 @@ class Caller:
         *,
         run: str,
         clock: Callable[[], float],
+        wall: Callable[[], float] = time.time,
+        changed: Callable[[], None] = lambda: None,
         tell: Callable[[EventKind, str, str, float], None] | None,
     ) -> None:
         self._store = store
@@ -65,34 +60,40 @@ class Caller:
         self._ending = ending
         self._run = run
         self._clock = clock
+        self._wall = wall
         self._tell = tell
+        self.failing = Failing(ending, clock=clock, wall=wall, changed=changed, say=self._say)
 
     async def carry_out(self, call: Call) -> tuple[Record, Reading | None]:
         """The record that stands in the store, and what this call read in it (None: it must be read again).
 
         Raises:
             TeacherError, AnswerError: no answer, or none that can be used.
+            Elsewhere: another teacher of the group is to be asked.
             Halted, RunError: the run ends.
         """
         desk = call.desk
+        leave = None if call.way is None else call.way.now
         attempt = 0
         while True:
+            if desk.parking.shut:
+                self.failing.look_around(call)
             attempt += 1
             outcome = await self._attempt(call)
             if not isinstance(outcome, TeacherError):
                 return outcome
             desk.stats.by_failure[outcome.failure.value] += 1
-            end = self._verdict(desk, outcome)
-            if end is not None:
-                self._ending.stop(end)
-                raise fresh(end)
+            outcome.teacher = desk.name
+            self.failing.judge(call, outcome)
             if outcome.failure not in TRANSIENT or attempt >= desk.config.max_attempts:
-                raise self._give_up(desk, outcome)
+                raise self._give_up(call, outcome)
             self._ending.check()
+            if desk.parking.shut:
+                self.failing.look_around(call, outcome)
             desk.stats.retries += 1
             seconds = backoff(attempt, outcome, desk.rng, proven=desk.circuit.proven)
             self._say("retry", desk, f"{outcome.failure.value}: {outcome.message}", seconds)
-            await desk.lane.rest(seconds)
+            await desk.lane.rest(seconds, leave)
             self._ending.check()
 
     async def prove(self, desk: Desk) -> None:
@@ -108,15 +109,14 @@ class Caller:
         desk, lane = call.desk, call.desk.lane
         estimate = desk.estimate(call.request, call.size)
         worst = desk.worst(call.request, call.size)
-        ticket = await lane.enter(estimate)
-        if not ticket:
-            self._ending.check()
-            raise Halted("the line was dismissed")
+        ticket = await self._turn(call, estimate)
         try:
             self._ending.check()
             await self._account.reserve(worst)
         except BaseException:
             lane.left_failed(ticket, estimate)
+            if desk.daily is not None:
+                desk.daily.settle(estimate.input + estimate.output, 0, counted=False)
             raise
         desk.stats.sent += 1
         desk.stats.reserved_pico += worst.pico
@@ -138,6 +138,10 @@ class Caller:
         if failure is None and reply is not None:
             return await self._keep(call, reply, worst, ticket, estimate, self._clock() - began)
         failure = failure or TeacherError(FailureClass.MALFORMED, "no reply")
+        if desk.daily is not None:
+            counted = failure.failure is not FailureClass.RATE_LIMITED
+            desk.daily.settle(estimate.input + estimate.output, 0, counted=counted)
+        self.failing.attempt_failed(desk, ticket, failure)
         self._leave(desk, ticket, estimate, failure, reply)
         if may_be_billed(failure, reply):
             desk.stats.lost_pico += worst.pico
@@ -148,6 +152,35 @@ class Caller:
             await self._keep_refusal(call, reply)
             failure.stored = True
         return failure
+
+    async def _turn(self, call: Call, estimate: Estimate) -> int:
+        """Wait until the request may be sent; returns its ticket.
+
+        Raises:
+            Elsewhere: another teacher of the group is to be asked.
+            Halted, RunError: the run ends.
+        """
+        desk, lane = call.desk, call.desk.lane
+        leave = None if call.way is None else call.way.now
+        while True:
+            ticket = await lane.enter(estimate, leave)
+            if ticket <= 0:
+                self._ending.check()
+                if ticket == AWAY:
+                    raise Elsewhere
+                raise Halted("the line was dismissed")
+            if desk.daily is None:
+                return ticket
+            tokens, now = estimate.input + estimate.output, self._clock()
+            seconds = desk.daily.wait(tokens, now)
+            if not seconds:
+                desk.daily.take(tokens, now)
+                return ticket
+            try:
+                told = f"teacher {desk.name} ({desk.config.model}): the quota of the day is used up"
+                self.failing.used_up(call, seconds, f"{told}: {desk.daily.in_words()}")
+            finally:
+                lane.left_failed(ticket, estimate)
 
     async def _send(self, call: Call) -> Reply:
         timeout = call.desk.config.timeout_s
@@ -172,26 +205,17 @@ class Caller:
         else:
             desk.lane.left_failed(ticket, estimate)
 
-    def _verdict(self, desk: Desk, error: TeacherError) -> DistillError | None:
-        """Whether one failed attempt ends the run."""
-        end = desk.verdict(error)
-        if end is None:
-            trip = desk.circuit.attempt_failed(error, self._clock())
-            end = desk.stop(trip) if trip is not None else None
-        if end is None and error.retry_after is not None and error.retry_after > _LONGEST_WAIT_S:
-            end = Halted(
-                f"teacher {desk.name} asks to wait {error.retry_after:,.0f} s: {error.message}",
-                hint="Everything paid so far is kept. Run the same command later to go on.",
-            )
-        return end
-
-    def _give_up(self, desk: Desk, error: TeacherError) -> TeacherError:
+    def _give_up(self, call: Call, error: TeacherError) -> TeacherError:
+        desk = call.desk
         desk.stats.failed += 1
         self._say("failed", desk, f"{error.failure.value}: {error.message}")
         trip = desk.circuit.call_failed(error)
         if trip is not None:
             desk.unproven.clear()
-            self._ending.stop(desk.stop(trip))
+            if call.way is None:
+                self._ending.stop(desk.stop(trip))
+            else:
+                self.failing.broke_down(call, trip, error)
         return error
 
     # -- what is kept ------------------------------------------------------------------------------------------
@@ -209,6 +233,11 @@ class Caller:
             unreadable = error
         usage = Usage() if reading is None else reading.usage
         pico = desk.cost(usage)
+        if desk.daily is not None:
+            desk.daily.settle(estimate.input + estimate.output, usage.total)
+        parking = desk.parking
+        if parking.shut or parking.failures or parking.grouped:
+            self.failing.answered(call, ticket, latency)
         desk.lane.left_answered(ticket, estimate, Estimate(usage.input, usage.output), latency)
         pause = _used_up_for(reply.headers)
         if pause is not None:
@@ -258,7 +287,8 @@ class Caller:
             cost_pico=pico,
             finish=finish,
             run=self._run,
-            created=time.time(),
+            created=self._wall(),
+            request=canonical(call.wire),
         )
 
     async def _commit(self, record: Record, *, replace: bool) -> Record:
@@ -278,6 +308,7 @@ def read(desk: Desk, body: bytes, key: str) -> Reading:
     try:
         return desk.teacher.read(body)
     except AnswerError as error:
+        error.teacher = desk.name
         if key not in error.keys:
             error.keys = (*error.keys, key)
         raise
@@ -294,5 +325,5 @@ def _used_up_for(headers: Mapping[str, str]) -> float | None:
     """Seconds until the provider allows more, when its headers say that nothing remains."""
     if not any(value == "0" and "remaining" in name for name, value in headers.items()):
         return None
-    reset = limits_from(headers, wall=time.time()).reset_s
+    reset = limits_from(headers, wall=clock_of(headers, wall=time.time())).reset_s
     return min(reset, _LONGEST_RESET_S) if reset else None

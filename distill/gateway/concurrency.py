@@ -16,6 +16,7 @@ __all__ = ["Concurrency"]
 
 _START = 64
 _RAMP_STEP_S = 0.025
+_AFRESH = 8
 
 
 class Concurrency:
@@ -117,6 +118,16 @@ class Concurrency:
         """After a pause: a few requests at a time, until one of them is answered."""
         self._probe_from, self._probes = self._started, 0
         self._ramp = False
+
+    def restart(self) -> None:
+        """After an outage: begin with few, and open quickly while nothing is refused."""
+        self._probe_from = None
+        if self._steady:
+            return
+        self.limit = max(1, min(self.limit, _AFRESH))
+        self._slow_start = True
+        self._credit = 0.0
+        self._saturation.disturbed()
 
     def _end(self, ticket: int) -> bool:
         """A request is no longer in flight; returns whether it was a probe."""

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from distill.errors import DistillError, FailureClass, Halted, InputError, RunError, TeacherError
 from distill.gateway.budget import Amount
 from distill.gateway.concurrency import Concurrency
+from distill.gateway.context import window_for
+from distill.gateway.daily import Daily
 from distill.gateway.lane import Lane
 from distill.gateway.limits import Estimate, RateLimits
 from distill.gateway.money import Tariff, tariff_for
@@ -42,7 +44,10 @@ class Desk:
         self.config = config
         self.rng = rng
         self.tariff: Tariff | None = tariff_for(config)
-        self.circuit = Circuit()
+        self.circuit = Circuit(patience=config.patience_s)
+        self.window = window_for(config)
+        self.daily: Daily | None = None
+        """Quotas by the day, where the recipe has any."""
         self.stats = TeacherStats()
         self.unproven: dict[str, Record] = {}
         """Permanent refusals that came before any answer: perhaps the set-up is wrong, so they are not stored yet."""
@@ -54,7 +59,7 @@ class Desk:
             sleep=sleep,
             rng=rng,
         )
-        self.paused_long: float | None = None
+        self.parking = self.lane.parking
         self._bytes_per_token = 3.0
         self._output_tokens: float | None = None
         self._overrun = 1.0
@@ -113,6 +118,24 @@ class Desk:
             )
         return None
 
+    def given_up(self, error: TeacherError) -> DistillError | None:
+        """Why this teacher is of no use in this session, when the failure of one request tells that: no key, no quota,
+        no such model."""
+        end = self.verdict(error)
+        if end is None and error.failure is FailureClass.BAD_REQUEST and error.status == 404:
+            end = RunError(
+                f"teacher {self.name} ({self.config.model}) is not there: {error.message}",
+                hint=_HINTS[FailureClass.BAD_REQUEST],
+            )
+        return end
+
+    def exhausted(self, error: TeacherError, now: float) -> Trip | None:
+        """A teacher that answered before and fails in whatever way, for longer than it is waited for."""
+        patience = max(self.config.patience_s, 3 * self.config.timeout_s, 3 * (error.retry_after or 0.0))
+        if not (self.parking.shut and self.circuit.proven) or self.parking.down_s(now) < patience:
+            return None
+        return Trip(error.failure, self.parking.failures, error.message, proven=True, by_the_clock=True)
+
     def stop(self, trip: Trip) -> DistillError:
         """The end of the run, when nothing works any more."""
         where = f" at {self.config.base_url}" if self.config.base_url else ""
@@ -142,6 +165,7 @@ _HINTS = {
     FailureClass.OVERLOADED: "The server is failing or overloaded; try again later, or lower max_concurrency.",
     FailureClass.MALFORMED: "Is base_url right? What answered there does not speak the provider's protocol.",
     FailureClass.BAD_REQUEST: "Check the model's name, base_url and the sampling parameters.",
+    FailureClass.CONTEXT: "The prompts are too long for this model; shorten them, or use one with a larger window.",
     FailureClass.FILTERED: "The provider's content filter stops these prompts; look at one with `distill preview`.",
     FailureClass.CRASHED: "The local engine keeps dying; `distill doctor` checks the machine and the model file.",
 }

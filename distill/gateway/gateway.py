@@ -2,8 +2,8 @@
 
 `ask` looks in the answer store, joins a call already under way for the same question, or makes one (`Caller`): through
 the teacher's line, with the worst case reserved, again after failures that pass. An answer is on disk before anybody
-sees it. Calls run as tasks of the gateway, not of those who ask: an asker who is cancelled leaves the call running, so
-that what was paid for is stored.
+sees it. The teachers of a group are asked one in place of another (`ask_around`). Calls run as tasks of the gateway,
+not of those who ask: an asker who is cancelled leaves the call running, so that what was paid for is stored.
 """
 
 from __future__ import annotations
@@ -14,31 +14,24 @@ import random as random_module
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
+from functools import partial
 from types import TracebackType
 
-from distill.errors import (
-    AnswerError,
-    BudgetReached,
-    DistillError,
-    FailureClass,
-    Halted,
-    InputError,
-    RunError,
-    TeacherError,
-    UnreadableText,
-)
+from distill.errors import BudgetReached, DistillError, Halted, InputError, RunError, TeacherError
 from distill.gateway.account import Account
+from distill.gateway.around import ask_around, look_around
 from distill.gateway.batch import BatchDesk, Batching
-from distill.gateway.calls import Call, Caller, read
+from distill.gateway.call import Call, Elsewhere
+from distill.gateway.calls import Caller, read
+from distill.gateway.daily import Daily
 from distill.gateway.desk import Desk, check_prices
 from distill.gateway.ending import Ending, fresh
-from distill.gateway.keys import request_key
-from distill.gateway.money import usd
-from distill.gateway.retries import PERMANENT
+from distill.gateway.look import Look, Shelf
+from distill.gateway.routing import Routes, Way
 from distill.gateway.stats import Event, EventKind, TeacherStats
-from distill.gateway.store import AnswerStore, Record
-from distill.recipe import Budget, TeacherConfig
-from distill.teachers import Answer, Reading, Reply, Request, Teacher
+from distill.gateway.store import AnswerStore
+from distill.recipe import Budget, TeacherConfig, TeacherGroup
+from distill.teachers import Answer, Request, Teacher
 
 __all__ = ["Gateway"]
 
@@ -55,8 +48,11 @@ class Gateway:
         store: where answers are kept; stays open, it belongs to the caller.
         run: who pays; budgets hold over all sessions with the same name.
         clock, sleep, random: time in seconds, how to wait, and where the draws of a teacher's jitter come from.
+        wall: Unix time, for records and for quotas by the day.
         on_event: told of everything that happens; must be quick.
         batching: how the teachers in it are asked by batch; without it everybody is asked online.
+        groups: by the recipe's names, which may be asked like teachers.
+        seed: the recipe's; shares of groups begin somewhere else with another one.
 
     Raises:
         InputError: a price is not known and the budget needs it.
@@ -72,17 +68,25 @@ class Gateway:
         budget: Budget,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        wall: Callable[[], float] = time.time,
         random: Callable[[], random_module.Random] = random_module.Random,
         on_event: Callable[[Event], None] | None = None,
         batching: Batching | None = None,
+        groups: Mapping[str, TeacherGroup] | None = None,
+        seed: int = 0,
     ) -> None:
         self._desks = {
             name: Desk(name, teacher, configs[name], clock=clock, sleep=sleep, rng=random())
             for name, teacher in teachers.items()
         }
         check_prices(list(self._desks.values()), budget)
+        self._routes = Routes(groups or {}, self._desks, seed)
+        for desk in self._desks.values():
+            desk.daily = Daily.of(desk.config.limits, desk.teacher, store, clock=clock, wall=wall)
         self._store = store
+        self._shelf = Shelf(store, run)
         self._run = run
+        self._clock = clock
         self._budget = budget
         self._sleep = sleep
         self._on_event = on_event
@@ -95,6 +99,8 @@ class Gateway:
             self._ending,
             run=run,
             clock=clock,
+            wall=wall,
+            changed=self._routes.changed,
             tell=None if on_event is None else self._tell,
         )
         self._batches = (
@@ -146,6 +152,7 @@ class Gateway:
         self._helpers += [self._group.create_task(batches.work()) for batches in self._batches.values()]
         self._helpers.append(self._group.create_task(self._watch_patience()))
         if self._budget.hours is not None:
+            self._caller.failing.deadline = self._clock() + self._budget.hours * 3600
             self._helpers.append(self._group.create_task(self._watch_hours(self._budget.hours)))
         return self
 
@@ -172,10 +179,11 @@ class Gateway:
                 await self._close_teachers()
                 await self._leave_store()
 
-    async def ask(self, request: Request, *, sample: int = 0) -> Answer:
+    async def ask(self, request: Request, *, sample: int = 0, place: int | None = None) -> Answer:
         """The teacher's answer to `request`; different samples are independent draws.
 
-        An answer that is stored comes back without suspending.
+        An answer that is stored comes back without suspending. `place` is the slot's in its plan: it decides who of a
+        group is asked first; left out, the question itself does.
 
         Raises:
             TeacherError: the request failed for good; `stored` when it always will.
@@ -186,27 +194,44 @@ class Gateway:
             raise fresh(self._ending.hard)
         desk = self._desks.get(request.teacher)
         if desk is None:
+            return await self._ask_group(request, sample, place)
+        look = self._shelf.look(desk, request, sample)
+        if look.answer is not None:
+            return look.answer
+        while True:
+            try:
+                return await self._fetch(look, None)
+            except Elsewhere:  # the call under way was a group's, and its question has moved on
+                continue
+
+    async def _ask_group(self, request: Request, sample: int, place: int | None) -> Answer:
+        route = self._routes.find(request.teacher)
+        if route is None:
             raise InputError(f"no teacher is named {request.teacher!r}; there are {', '.join(self._desks)}")
-        wire = desk.teacher.wire(request, sample)
-        try:
-            key, size = request_key(desk.teacher.provider, wire, sample)
-        except UnreadableText as error:
-            raise AnswerError(FailureClass.UNREADABLE, f"the prompt cannot be sent: {error.message}") from None
-        stored = self._store.get(key) or desk.unproven.get(key)
-        if stored is not None:
-            answer = self._replay(desk, stored)
-            if answer is not None:
-                return answer
-        call = self._calls.get(key)
+        desks = self._routes.desks(route, request, place)
+        answer, looks, failure = look_around(
+            [partial(self._shelf.look, desk, request.put_to(desk.name), sample) for desk in desks]
+        )
+        if answer is None:
+            may_wait = self._caller.failing.may_wait
+            answer = await ask_around(route.name, looks, failure, self._fetch, clock=self._clock, patience=may_wait)
+            if answer.teacher != desks[0].name:
+                desks[0].stats.moved += 1
+        return answer
+
+    async def _fetch(self, look: Look, way: Way | None) -> Answer:
+        """The answer of a call: the one under way for the question, or a new one."""
+        call = self._calls.get(look.key)
         if call is None:
             self._ending.check()
             future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-            call = Call(desk, request, wire, key, sample, size, future, replace=stored is not None)
+            desk, request, wire, key, size, sample, _, stale = look
+            call = Call(desk, request, wire, key, sample, size, future, replace=stale, way=way)
             self._calls[key] = call
             self._idle.clear()
             self._tasks[key] = self._group.create_task(self._carry_out(call))
         else:
-            desk.stats.shared += 1
+            look.desk.stats.shared += 1
         return await asyncio.shield(call.future)
 
     def drain(self) -> None:
@@ -214,6 +239,11 @@ class Gateway:
         Those that take longer than some seconds are given up."""
         self._urgent.set()
         self._ending.end(Halted("interrupted", hint="Everything paid so far is kept. Run the same command to go on."))
+
+    def seal(self) -> None:
+        """Answer from the store alone: asks that would send raise `Halted`, all others are answered to the end."""
+        self._announced = True  # no news to anybody
+        self._ending.end(Halted("not in the answer store"))
 
     async def quiesce(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - says how long to be patient
         """Wait for the calls under way, at most `timeout` seconds; False when some are left."""
@@ -230,6 +260,11 @@ class Gateway:
         for desk in self._desks.values():
             desk.stats.in_flight = desk.lane.concurrency.in_flight
             desk.stats.limit = desk.lane.concurrency.limit
+            parking = desk.parking
+            if parking.times:
+                now = self._clock()
+                desk.stats.state, desk.stats.parked = parking.state(now), parking.times
+                desk.stats.parked_s = parking.parked_s(now)
         for name, batches in self._batches.items():
             self._desks[name].stats.in_flight += batches.waiting
         return {name: desk.stats for name, desk in self._desks.items()}
@@ -253,40 +288,6 @@ class Gateway:
         """Whether the teacher's answers are counted in USD."""
         return self._desks[teacher].tariff is not None
 
-    # -- answers -----------------------------------------------------------------------------------------------
-
-    def _replay(self, desk: Desk, record: Record) -> Answer | None:
-        """A stored answer, read anew; None when it turns out to be nothing that should have been stored."""
-        if not record.finish:  # a refusal
-            failure = desk.teacher.failure(Reply(record.status, record.body))
-            if failure is not None:
-                if failure.failure not in PERMANENT:
-                    return None
-                failure.stored = True
-                self._count(desk, record)
-                raise failure
-        self._count(desk, record)
-        return self._answer(desk, record, read(desk, record.body, record.key))
-
-    def _count(self, desk: Desk, record: Record) -> None:
-        if record.run == self._run:
-            desk.stats.replayed += 1
-        else:
-            desk.stats.reused += 1
-
-    def _answer(self, desk: Desk, record: Record, reading: Reading) -> Answer:
-        return Answer(
-            text=reading.text,
-            reasoning=reading.reasoning,
-            finish=reading.finish,
-            usage=reading.usage,
-            cost=usd(record.cost_pico),
-            key=record.key,
-            teacher=desk.name,
-            model=reading.model or record.model,
-            reused=record.run != self._run,
-        )
-
     async def _carry_out(self, call: Call) -> None:
         """Runs as a task of the gateway; whatever happens ends in the call's future."""
         future = call.future
@@ -295,7 +296,7 @@ class Gateway:
             record, reading = await carrier.carry_out(call)
             if not future.done():
                 reading = reading or read(call.desk, record.body, record.key)
-                future.set_result(self._answer(call.desk, record, reading))
+                future.set_result(self._shelf.answer(call.desk, record, reading))
         except asyncio.CancelledError:
             future.cancel()
             raise

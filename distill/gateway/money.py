@@ -22,7 +22,7 @@ from distill.teachers import Usage
 if TYPE_CHECKING:
     from genai_prices.types import ConditionalPrice, ModelInfo, ModelPrice, TieredPrices
 
-__all__ = ["FREE", "PICO", "Rates", "Tariff", "cost", "price_for", "tariff_for", "usd"]
+__all__ = ["FREE", "PICO", "Rates", "Tariff", "cost", "listed", "price_for", "tariff_for", "usd"]
 
 PICO = Decimal(1_000_000_000_000)
 _PER_TOKEN = Decimal(1_000_000)  # USD per million tokens -> pico-USD per token
@@ -118,7 +118,20 @@ def tariff_for(config: TeacherConfig, now: datetime | None = None) -> Tariff | N
         return _of_recipe(config.price)
     if config.provider in ("local", "simulated"):
         return FREE
-    # Imported here: the list takes a fifth of a second to load, and most recipes name their prices or need none.
+    model = _find(config)
+    return None if model is None else _of_list(model, now or datetime.now(tz=UTC))
+
+
+def listed(config: TeacherConfig) -> ModelInfo | None:
+    """What the price list knows of a teacher's model. An endpoint of one's own with a price of one's own is not looked
+    up: loading the list takes a fifth of a second."""
+    if config.provider in ("local", "simulated") or (config.price is not None and config.base_url is not None):
+        return None
+    return _find(config)
+
+
+def _find(config: TeacherConfig) -> ModelInfo | None:
+    # Imported here: most recipes name their prices or need none.
     from genai_prices.data_snapshot import get_snapshot
 
     try:
@@ -127,7 +140,7 @@ def tariff_for(config: TeacherConfig, now: datetime | None = None) -> Tariff | N
         )
     except LookupError:
         return None
-    return _of_list(model, now or datetime.now(tz=UTC))
+    return model
 
 
 def _of_recipe(price: Price) -> Tariff:

@@ -25,7 +25,7 @@ TRANSIENT = frozenset(
     }
 )
 """Another attempt may succeed."""
-PERMANENT = frozenset({FailureClass.BAD_REQUEST, FailureClass.FILTERED})
+PERMANENT = frozenset({FailureClass.BAD_REQUEST, FailureClass.CONTEXT, FailureClass.FILTERED})
 """The same request will never succeed: an answer of its kind, and stored as one."""
 _BY_THE_CLOCK = frozenset(
     {FailureClass.RATE_LIMITED, FailureClass.OVERLOADED, FailureClass.CONNECTION, FailureClass.MALFORMED}
@@ -81,11 +81,13 @@ class Circuit:
     It counts calls that failed for good, all with the same failure class and nothing answered in between. A teacher
     that refuses or breaks every attempt is also given up by the clock, because pauses stretch its calls without end: an
     address that never connected after seconds, a teacher that never answered after half a minute, one that did answer
-    before after ten minutes; and where it named a time to come back, not before it has been waited for three times.
+    before after `patience` seconds; and where it named a time to come back, not before it has been
+    waited for three times.
     """
 
-    def __init__(self, threshold: int = _ENOUGH) -> None:
+    def __init__(self, threshold: int = _ENOUGH, *, patience: float = _OUTAGE_S) -> None:
         self.proven = False
+        self._patience = patience
         self._threshold = threshold
         self._failure: FailureClass | None = None
         self._calls = 0
@@ -108,7 +110,7 @@ class Circuit:
         self._longest_wait = max(self._longest_wait, error.retry_after or 0.0)
         if self._attempts < self._threshold or error.failure not in _BY_THE_CLOCK:
             return None
-        patience = _OUTAGE_S if self.proven else _SILENT_S
+        patience = self._patience if self.proven else _SILENT_S
         if error.failure is FailureClass.CONNECTION and not self.proven:
             patience = _UNREACHABLE_S
         if now - self._since < max(patience, _WAITS * self._longest_wait):

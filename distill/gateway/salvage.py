@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import RunError, StoreDamaged
-from distill.gateway.schema import COLUMNS, INSERT, configure, create
+from distill.gateway.schema import COLUMNS, INSERT, REQUEST, configure, create
 
 __all__ = ["DAMAGED_NOTE", "recover_rows", "salvage"]
 
@@ -92,6 +92,7 @@ def recover_rows(damaged: Path, fresh: Path) -> int:
             if isinstance(key, bytes) and len(key) == 16 and zlib.crc32(values[4]) == crc:
                 with contextlib.suppress(sqlite3.IntegrityError, TypeError):
                     count += target.execute("INSERT OR IGNORE " + INSERT, (key, *values, crc)).rowcount
+        _copy_requests(source, target)
         _copy_totals(source, target)
         target.execute("COMMIT")
         target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -133,6 +134,15 @@ def _probe(source: sqlite3.Connection, skipped: list[range]) -> Iterator[tuple[A
                 if row is not None and isinstance(row[5], bytes):
                     yield row
         left -= len(numbers)
+
+
+def _copy_requests(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """What was asked, for the answers that are there now; as far as it can be read."""
+    numbers = dict(target.execute("SELECT key, id FROM answers"))
+    with contextlib.suppress(sqlite3.Error):
+        for key, wire in source.execute("SELECT key, wire FROM requests JOIN answers USING (id)"):
+            if key in numbers and isinstance(wire, bytes):
+                target.execute(REQUEST, (numbers[key], wire))
 
 
 def _copy_totals(source: sqlite3.Connection, target: sqlite3.Connection) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from distill.errors import RunError, StoreDamaged
 
-__all__ = ["COLUMNS", "INSERT", "LOCK", "Damage", "configure", "create", "explain", "is_damage"]
+__all__ = ["COLUMNS", "INSERT", "LOCK", "REQUEST", "Damage", "configure", "create", "explain", "is_damage"]
 
-VERSION = 1
+VERSION = 2
 LOCK = "answers.lock"
 
 _TABLES = """
@@ -34,6 +34,11 @@ CREATE TABLE IF NOT EXISTS answers (
     body BLOB NOT NULL            -- as it came over the wire
 );
 CREATE UNIQUE INDEX IF NOT EXISTS answers_key ON answers (key);
+-- What was asked, apart from what a replay reads. Answers stored before version 2 have none.
+CREATE TABLE IF NOT EXISTS requests (
+    id INTEGER PRIMARY KEY,       -- of the answer
+    wire BLOB NOT NULL            -- canonical JSON
+);
 -- One line a run, kept in the same transactions. It also counts answers that were paid twice and stored once.
 CREATE TABLE IF NOT EXISTS runs (
     run TEXT PRIMARY KEY,
@@ -53,6 +58,7 @@ COLUMNS = (
     " cost_pico, finish, run, created"
 )
 INSERT = f"INTO answers (key, {COLUMNS}, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+REQUEST = "INSERT OR REPLACE INTO requests (id, wire) VALUES (?, ?)"
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 

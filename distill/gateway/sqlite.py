@@ -2,9 +2,8 @@
 
 WAL mode with `synchronous=FULL`: a commit is on disk when it returns, readers never wait for the writer, and what a
 killed process left in the write-ahead log is taken up by the next one. One thread writes, in groups (`Writer`); reads
-are lookups by key on a connection of the caller's thread, after a filter in memory has said that they may succeed. A
-replay asks for answers in about the order in which they came, so a lookup that follows another one takes the next few
-rows along: finding a row is most of its price. Bodies are stored as they came: compressing them would be the dearest
+are lookups by key on a connection of the caller's thread, after a filter in memory has said that they may succeed, and
+take the rows that follow along (`ReadAhead`). Bodies are stored as they came: compressing them would be the dearest
 step of storing and replaying an answer.
 
 Every row carries a CRC-32 of its body, because SQLite does not notice a changed byte inside a value. A row that fails
@@ -20,25 +19,23 @@ import sqlite3
 import zlib
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from distill.errors import RunError
+from distill.gateway.ahead import AHEAD, ReadAhead
 from distill.gateway.budget import Amount
 from distill.gateway.known import KnownKeys
 from distill.gateway.money import usd
 from distill.gateway.salvage import DAMAGED_NOTE, salvage
 from distill.gateway.schema import COLUMNS, LOCK, Damage, configure, create, explain, is_damage
+from distill.gateway.sqlite_commit import SqliteCommitter
 from distill.gateway.store import Record, Spent, StoreStats
 from distill.gateway.writer import Writer
 
-__all__ = ["SqliteStore"]
+__all__ = ["SqliteStore", "lock_store", "size_of"]
 
 _CHECKED_BYTES = 256 * 1024 * 1024
 _SELECT = f"SELECT {COLUMNS}, crc, id FROM answers WHERE key = ?"  # noqa: S608 - constant
 _NEXT = f"SELECT key, {COLUMNS}, crc FROM answers WHERE id > ? AND id <= ?"  # noqa: S608 - constant
-_AHEAD = 64
-_HELD_BYTES = 8 << 20
-"""Of bodies read ahead and not asked for yet."""
 
 
 class SqliteStore:
@@ -51,9 +48,7 @@ class SqliteStore:
         self._known = known
         self._lock = lock
         self._closed = False
-        self._ahead: dict[bytes, tuple[Any, ...]] = {}
-        self._ahead_bytes = 0
-        self._last_found = -_AHEAD
+        self._ahead = ReadAhead()
 
     @classmethod
     def open(cls, path: Path, *, max_bytes: int | None = None) -> SqliteStore:
@@ -67,7 +62,7 @@ class SqliteStore:
                 damaged file is kept beside it; the next call opens the new one.
             RunError: the folder cannot be written, the disk is full, another version wrote it.
         """
-        lock = _prepare(path)
+        lock = lock_store(path)
         reader: sqlite3.Connection | None = None
         writing: sqlite3.Connection | None = None
         try:
@@ -88,49 +83,38 @@ class SqliteStore:
                     raise explain(error, path) from None
                 _close(reader, writing)
                 raise salvage(path, lock, reason=str(error)) from None
-            return cls(path, reader, Writer(writing, path, known), known, lock)
+            return cls(path, reader, Writer(SqliteCommitter(writing, path), known), known, lock)
         except BaseException:
             _close(reader, writing)
             os.close(lock)
             raise
+
+    @property
+    def where(self) -> str:
+        """The file, for people."""
+        return str(self.path)
 
     def get(self, key: str) -> Record | None:
         """The answer, or None."""
         if not self._known.maybe(key):
             return None
         wanted = bytes.fromhex(key)
-        row = self._ahead.pop(wanted, None)
-        if row is not None:
-            self._ahead_bytes -= len(row[4])
-        else:
+        row = self._ahead.take(wanted)
+        if row is None:
             try:
                 found = self._reader.execute(_SELECT, (wanted,)).fetchone()
                 if found is None:
                     return None
-                row = found[:-1]
-                self._read_ahead(found[-1])
+                row, place = found[:-1], found[-1]
+                if self._ahead.follows(place):
+                    self._ahead.hold(self._reader.execute(_NEXT, (place, place + AHEAD)), place + AHEAD)
             except sqlite3.Error as error:
                 raise self._broken(error) from None
         return Record(key, *row[:-1]) if zlib.crc32(row[4]) == row[-1] else None
 
-    def _read_ahead(self, place: int) -> None:
-        """Take the rows after `place` along when the lookup before this one was close by."""
-        near, self._last_found = abs(place - self._last_found) <= _AHEAD, place
-        if not near:
-            return
-        if self._ahead_bytes > _HELD_BYTES:
-            self._ahead.clear()
-            self._ahead_bytes = 0
-        for name, *row in self._reader.execute(_NEXT, (place, place + _AHEAD)):
-            if name not in self._ahead:
-                self._ahead[name] = tuple(row)
-                self._ahead_bytes += len(row[4])
-        self._last_found = place + _AHEAD
-
     async def put(self, record: Record, *, replace: bool = False) -> Record:
         """Returns once the answer is on disk."""
-        stale = self._ahead.pop(bytes.fromhex(record.key), None)
-        self._ahead_bytes -= len(stale[4]) if stale is not None else 0
+        self._ahead.take(bytes.fromhex(record.key))  # it may be replaced
         return await self._writer.put(record, replace=replace)
 
     def lose(self, run: str, amount: Amount) -> None:
@@ -165,6 +149,17 @@ class SqliteStore:
         row = self._one("SELECT pico, input + output, lost_pico, lost_tokens FROM runs WHERE run = ?", run)
         return (Amount(row[0], row[1]), Amount(row[2], row[3])) if row else (Amount(), Amount())
 
+    def used_since(self, provider: str, model: str, since: float) -> list[tuple[float, int, int]]:
+        """What a model has answered from Unix time `since` on, in slices of ten minutes."""
+        query = (
+            "SELECT CAST(created / 600 AS INTEGER) * 600.0, count(*), sum(input + output) FROM answers"
+            " WHERE created >= ? AND provider = ? AND model = ? GROUP BY 1 ORDER BY 1"
+        )
+        try:
+            return self._reader.execute(query, (since, provider, model)).fetchall()
+        except sqlite3.Error as error:
+            raise self._broken(error) from None
+
     def stats(self) -> StoreStats:
         """Counts and sums over all runs."""
         try:
@@ -180,11 +175,15 @@ class SqliteStore:
         return StoreStats(
             answers=sum(count for _, count, _ in models),
             refusals=sum(refused for _, _, refused in models),
-            bytes=sum(p.stat().st_size for p in self.path.parent.glob(f"{self.path.name}*")),
+            bytes=self.size(),
             cost=usd(pico) if pico else Decimal(0),
             tokens=tokens,
             models={name: count for name, count, _ in models},
         )
+
+    def size(self) -> int:
+        """Bytes of the file and its write-ahead log."""
+        return size_of(self.path)
 
     @property
     def unsaved(self) -> int:
@@ -224,7 +223,16 @@ class SqliteStore:
         return explain(error, self.path)
 
 
-def _prepare(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Bytes on disk of the store at `path`, its log included; 0 where there is none."""
+    total = 0
+    for suffix in ("", "-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            total += os.stat(f"{path}{suffix}").st_size
+    return total
+
+
+def lock_store(path: Path) -> int:
     """Make the folder and an empty file that only the user can read; returns a shared lock on the store."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

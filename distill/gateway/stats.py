@@ -12,7 +12,7 @@ from distill.teachers import Usage
 
 __all__ = ["Event", "EventKind", "TeacherStats"]
 
-EventKind = Literal["answered", "refused", "retry", "failed", "paused", "lost", "halted", "batch"]
+EventKind = Literal["answered", "refused", "retry", "failed", "paused", "lost", "halted", "batch", "parked", "opened"]
 
 
 class Event(NamedTuple):
@@ -44,6 +44,13 @@ class TeacherStats:
     in_flight: int = 0
     limit: int = 0
     """Requests in flight that the gateway allows at the moment."""
+    state: str = ""
+    """Why nothing is sent at the moment, and until when; empty while it is asked."""
+    parked: int = 0
+    """Times it was parked."""
+    parked_s: float = 0.0
+    moved: int = 0
+    """Questions that were its own and went to another teacher of the group."""
     by_status: Counter[int] = field(default_factory=lambda: Counter[int]())
     by_failure: Counter[str] = field(default_factory=lambda: Counter[str]())
     """Failed attempts by failure class."""
@@ -105,4 +112,7 @@ class TeacherStats:
             "unknown_cost_usd": float(self.unknown_cost),
             "concurrency_limit": self.limit,
             "latency_s": round(self.latency, 4),
+            **({"parked": self.parked, "parked_s": round(self.parked_s, 1)} if self.parked else {}),
+            **({"moved": self.moved} if self.moved else {}),
+            **({"state": self.state} if self.state else {}),
         }

@@ -1,6 +1,7 @@
 """The answer store as the gateway sees it: put, get, and what was spent.
 
-`SqliteStore` is the one that keeps; another database needs these methods and nothing else.
+`SqliteStore` keeps it in a file of the workspace, `PostgresStore` on a server; another database needs these methods and
+nothing else. What people do with a store, `distill.gateway.care` does.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ class Record(NamedTuple):
     run: str
     created: float
     """Unix time."""
+    request: bytes = b""
+    """The wire payload as canonical JSON: what the key is a digest of. Stored beside the answer, for people and for
+    `distill answers verify`; `get` leaves it empty."""
 
     @property
     def cost(self) -> Decimal:
@@ -110,8 +114,17 @@ class AnswerStore(Protocol):
         """What the run paid for answers, and what lost calls may have cost, exactly."""
         ...
 
+    def used_since(self, provider: str, model: str, since: float) -> list[tuple[float, int, int]]:
+        """What a model has answered from Unix time `since` on, all runs together, in slices of ten minutes: when the
+        slice begins, answers, tokens. Quotas by the day are counted from it."""
+        ...
+
     def stats(self) -> StoreStats:
         """Counts and sums over all runs."""
+        ...
+
+    def size(self) -> int:
+        """Bytes that the store takes on disk."""
         ...
 
     @property

@@ -1,8 +1,9 @@
 """The one thread that writes to the answer store: whatever is queued becomes one transaction.
 
 A commit costs a disk flush, whether it holds one answer or a thousand; so while one is under way the next batch
-gathers. A batch is told about in one call to the event loop. When the disk refuses, those who wait are told at once
-(the run stops), but the answers stay in memory and are tried again until the store is closed: they are paid.
+gathers. A batch is told about in one call to the event loop. When the disk or the server refuses, those who wait are
+told at once (the run stops), but the answers stay in memory and are tried again until the store is closed: they are
+paid. What a transaction is, the database decides (`Committer`).
 """
 
 from __future__ import annotations
@@ -10,57 +11,46 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import sqlite3
 import threading
 import time
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from distill.errors import RunError
 from distill.gateway.budget import Amount
 from distill.gateway.known import KnownKeys
-from distill.gateway.schema import COLUMNS, INSERT, explain
 from distill.gateway.store import Record
 
-__all__ = ["Writer"]
+__all__ = ["Committer", "Expose", "Lose", "Put", "Work", "Writer", "totals"]
 
 _MOST = 2_000
 _GATHER_S = 0.002
 _AGAIN_S = 0.5
 
-_UPSERT = """
-INSERT INTO runs (run, answers, pico, input, output) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (run) DO UPDATE SET answers = answers + excluded.answers, pico = pico + excluded.pico,
-    input = input + excluded.input, output = output + excluded.output"""
-_LOSE = """
-INSERT INTO runs (run, lost_pico, lost_tokens) VALUES (?, ?, ?)
-ON CONFLICT (run) DO UPDATE SET lost_pico = lost_pico + excluded.lost_pico,
-    lost_tokens = lost_tokens + excluded.lost_tokens"""
-_EXPOSE = """
-INSERT INTO runs (run, exposed_pico, exposed_tokens) VALUES (?, ?, ?)
-ON CONFLICT (run) DO UPDATE SET exposed_pico = excluded.exposed_pico, exposed_tokens = excluded.exposed_tokens"""
-_STANDING = f"SELECT {COLUMNS}, crc FROM answers WHERE key = ?"  # noqa: S608 - constant
-
 
 @dataclass(slots=True)
-class _Put:
+class Put:
+    """An answer to store; `replace`: in the place of the one that stands there."""
+
     record: Record
     replace: bool
     future: asyncio.Future[Record] | None
 
 
 @dataclass(slots=True)
-class _Lose:
+class Lose:
+    """What a call without an answer may have cost; `recovered`: it was exposed until now."""
+
     run: str
     amount: Amount
     recovered: bool
 
 
 @dataclass(slots=True)
-class _Expose:
+class Expose:
+    """What calls under way may cost."""
+
     run: str
     amount: Amount
     future: asyncio.Future[None] | None
@@ -71,22 +61,41 @@ class _Marker:
     done: Callable[[], None]
 
 
-_Item = _Put | _Lose | _Expose | _Marker
+Work = Put | Lose | Expose
+_Item = Work | _Marker
+
+
+class Committer(Protocol):
+    """A database as the writer's thread sees it; nobody else uses its connection."""
+
+    def commit(self, work: Sequence[Work]) -> list[Record]:
+        """All of `work` in one transaction that is on disk on return. Returns, for every `Put` in order, the record
+        that stands there afterwards: its own, or the one that was first.
+
+        Raises:
+            RunError: nothing of it is stored. The same work will be brought again.
+        """
+        ...
+
+    def news(self) -> Iterable[bytes]:
+        """Keys of answers that other processes have stored since the last call, as far as that can be told now."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection; never raises."""
+        ...
 
 
 class Writer:
-    """Owns `connection` from now on."""
+    """Owns `committer` from now on."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, known: KnownKeys) -> None:
-        self._connection = connection
-        self._path = path
+    def __init__(self, committer: Committer, known: KnownKeys) -> None:
+        self._committer = committer
         self._known = known
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._held: list[_Item] = []
         self._queued = 0
         self._settled = 0
-        self._seen_version = self._data_version()
-        self._seen_id = self._last_id()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="distill-answers", daemon=True)
         self._thread.start()
@@ -99,19 +108,19 @@ class Writer:
     async def put(self, record: Record, *, replace: bool) -> Record:
         future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
         self._queued += 1
-        self._queue.put(_Put(record, replace, future))
+        self._queue.put(Put(record, replace, future))
         return await future
 
     def lose(self, run: str, amount: Amount, *, recovered: bool = False) -> None:
-        self._queue.put(_Lose(run, amount, recovered))
+        self._queue.put(Lose(run, amount, recovered))
 
     async def expose(self, run: str, amount: Amount) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Expose(run, amount, future))
+        self._queue.put(Expose(run, amount, future))
         await future
 
     def relax(self, run: str, amount: Amount) -> None:
-        self._queue.put(_Expose(run, amount, None))
+        self._queue.put(Expose(run, amount, None))
 
     def drain(self) -> None:
         """Block until what is queued now has been tried."""
@@ -156,19 +165,18 @@ class Writer:
             batch = [*self._held, *batch]
             self._held = []
             markers = [item for item in batch if isinstance(item, _Marker)]
-            work: list[_Item] = [item for item in batch if not isinstance(item, _Marker)]
+            work: list[Work] = [item for item in batch if not isinstance(item, _Marker)]
             if work:
                 self._write(work)
             for marker in markers:
                 marker.done()
-        with contextlib.suppress(sqlite3.Error):
-            self._connection.close()
+        self._committer.close()
 
     def _gather(self) -> tuple[list[_Item], bool]:
         batch: list[_Item] = []
         try:
             item = self._queue.get(timeout=_AGAIN_S if self._held else None)
-            if isinstance(item, _Put) and self._queue.empty():
+            if isinstance(item, Put) and self._queue.empty():
                 time.sleep(_GATHER_S)  # answers come in company; a flush each would cost more than this wait
             while True:
                 if item is None:
@@ -180,94 +188,43 @@ class Writer:
         except queue.Empty:
             return batch, True
 
-    def _write(self, work: list[_Item]) -> None:
+    def _write(self, work: list[Work]) -> None:
         try:
-            results = self._transaction(work)
-        except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.rollback()
-            self._hold(work, explain(error, self._path))
+            standing = self._committer.commit(work)
+        except RunError as error:
+            self._hold(work, error)
             return
-        self._settled += len(results)
-        self._notice_others()
-        _tell([(put.future, record) for put, record in results] + _exposed(work), None)
-
-    def _transaction(self, work: list[_Item]) -> list[tuple[_Put, Record]]:
-        connection = self._connection
-        results: list[tuple[_Put, Record]] = []
-        totals: dict[str, list[int]] = {}
-        connection.execute("BEGIN IMMEDIATE")
-        for item in work:
-            match item:
-                case _Put():
-                    results.append((item, self._insert(item)))
-                    record = item.record
-                    total = totals.setdefault(record.run, [0, 0, 0, 0])
-                    total[0] += 1
-                    total[1] += record.cost_pico
-                    total[2] += record.input
-                    total[3] += record.output
-                case _Lose():
-                    connection.execute(_LOSE, (item.run, item.amount.pico, item.amount.tokens))
-                    if item.recovered:
-                        connection.execute(_EXPOSE, (item.run, 0, 0))
-                case _Expose():
-                    connection.execute(_EXPOSE, (item.run, item.amount.pico, item.amount.tokens))
-                case _Marker():
-                    pass
-        for run, total in totals.items():
-            connection.execute(_UPSERT, (run, *total))
-        connection.execute("COMMIT")
-        for item, _ in results:
+        puts = [item for item in work if isinstance(item, Put)]
+        for item in puts:
             self._known.add(item.record.key)
-        return results
+        self._settled += len(puts)
+        self._known.add_all(self._committer.news())
+        told: list[tuple[asyncio.Future[Any] | None, Any]] = [
+            (put.future, record) for put, record in zip(puts, standing, strict=True)
+        ]
+        _tell(told + [(item.future, None) for item in work if isinstance(item, Expose)], None)
 
-    def _insert(self, item: _Put) -> Record:
-        """Store one answer; returns the one that stands there afterwards."""
-        record = item.record
-        key = bytes.fromhex(record.key)
-        values = (key, *record[1:], zlib.crc32(record.body))
-        verb = "INSERT OR REPLACE " if item.replace else "INSERT OR IGNORE "
-        if self._connection.execute(verb + INSERT, values).rowcount:
-            return record
-        row = self._connection.execute(_STANDING, (key,)).fetchone()
-        if zlib.crc32(row[4]) == row[-1]:
-            return Record(record.key, *row[:-1])
-        self._connection.execute("INSERT OR REPLACE " + INSERT, values)
-        return record
-
-    def _hold(self, work: list[_Item], error: RunError) -> None:
+    def _hold(self, work: list[Work], error: RunError) -> None:
         """Keep the batch for another attempt, and tell those who wait that there is trouble."""
         waiting: list[tuple[asyncio.Future[Any] | None, Any]] = []
         for item in work:
-            if isinstance(item, _Put | _Expose):
+            if isinstance(item, Put | Expose):
                 waiting.append((item.future, None))
                 item.future = None
         # An exposure that nobody waits for any more must not overwrite a later one.
-        self._held = [item for item in work if not isinstance(item, _Expose)]
+        self._held = [item for item in work if not isinstance(item, Expose)]
         _tell(waiting, error)
 
-    def _notice_others(self) -> None:
-        """Learn the keys of answers that other processes have stored."""
-        try:
-            version = self._data_version()
-            if version != self._seen_version:
-                self._seen_version = version
-                rows = self._connection.execute("SELECT key FROM answers WHERE id > ?", (self._seen_id,)).fetchall()
-                self._known.add_all(key for (key,) in rows)
-                self._seen_id = self._last_id()
-        except sqlite3.Error:
-            pass  # the next write will meet the same trouble and report it
 
-    def _data_version(self) -> int:
-        return self._connection.execute("PRAGMA data_version").fetchone()[0]
-
-    def _last_id(self) -> int:
-        return self._connection.execute("SELECT coalesce(max(id), 0) FROM answers").fetchone()[0]
-
-
-def _exposed(work: list[_Item]) -> list[tuple[asyncio.Future[Any] | None, Any]]:
-    return [(item.future, None) for item in work if isinstance(item, _Expose)]
+def totals(work: Iterable[Work]) -> dict[str, tuple[int, int, int, int]]:
+    """What the answers among `work` add to each run: answers, pico-USD, input and output tokens."""
+    found: dict[str, tuple[int, int, int, int]] = {}
+    for item in work:
+        if isinstance(item, Put):
+            record = item.record
+            count, pico, read, written = found.get(record.run, (0, 0, 0, 0))
+            found[record.run] = (count + 1, pico + record.cost_pico, read + record.input, written + record.output)
+    return found
 
 
 def _tell(results: list[tuple[asyncio.Future[Any] | None, Any]], error: RunError | None) -> None:

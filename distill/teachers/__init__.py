@@ -13,6 +13,7 @@ from distill.teachers.base import (
 )
 from distill.teachers.batch import Batch, BatchTeacher, Result
 from distill.teachers.factory import make_batches, make_teacher
+from distill.teachers.logprobs import TokenLogprob
 from distill.teachers.ratelimit import Remaining, limits_from
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Result",
     "SamplingParams",
     "Teacher",
+    "TokenLogprob",
     "Usage",
     "limits_from",
     "make_batches",

@@ -6,11 +6,12 @@ A teacher speaks the wire and nothing else: limits, retries, money and storage b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from distill.errors import TeacherError
+from distill.teachers.logprobs import TokenLogprob
 
 __all__ = ["Answer", "Finish", "Message", "Reading", "Reply", "Request", "SamplingParams", "Teacher", "Usage"]
 
@@ -34,16 +35,24 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    top_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question. `teacher` is the recipe's name for the teacher; `schema` a JSON Schema the answer must satisfy."""
+    """One question. `teacher` is the recipe's name for the teacher, or for a group of them; `schema` a JSON Schema the
+    answer must satisfy; `each` how the teachers of a group draw, where they do not all draw by `params`."""
 
     teacher: str
     messages: tuple[Message, ...]
     params: SamplingParams = SamplingParams()
     schema: Mapping[str, Any] | None = field(default=None, hash=False)
+    each: Mapping[str, SamplingParams] | None = field(default=None, hash=False)
+
+    def put_to(self, teacher: str) -> Request:
+        """The same question to one teacher of the group."""
+        params = self.params if self.each is None else self.each.get(teacher, self.params)
+        return replace(self, teacher=teacher, params=params, each=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,8 @@ class Answer:
     teacher: str = ""
     model: str = ""
     reused: bool = False
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """Of the tokens that spell `text`, where they were asked for and given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,7 @@ class Reading:
     finish: Finish
     usage: Usage
     model: str
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 class Teacher(Protocol):

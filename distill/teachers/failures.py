@@ -5,7 +5,8 @@ comes as a 429, a content filter as a 400), then the status. Documented cases:
 
     QUOTA         insufficient_quota, billing codes, 402, "credit balance is too low"
     FILTERED      content_filter, content_policy_violation, moderation
-    BAD_REQUEST   context_length_exceeded; 400, 404, 405, 413, 422; a redirect; a request larger than the rate limit
+    CONTEXT       context_length_exceeded and its like
+    BAD_REQUEST   400, 404, 405, 413, 422; a redirect; a request larger than the rate limit
     AUTH          401, 403
     RATE_LIMITED  429
     TIMEOUT       408, 504, 524
@@ -26,7 +27,7 @@ import orjson
 
 from distill.errors import FailureClass, TeacherError
 from distill.teachers.base import Reply
-from distill.teachers.ratelimit import limits_from, retry_after
+from distill.teachers.ratelimit import clock_of, limits_from, retry_after
 from distill.teachers.reading import envelope
 
 __all__ = ["brief", "envelope_or_none", "failure_of"]
@@ -41,9 +42,18 @@ _FILTERED = re.compile(
     r"content[_ ]filter|content[_ ]policy|responsibleaipolicyviolation|content management policy|moderation_blocked"
     r"|data_inspection_failed|flagged by moderation|requires moderation"
 )
-_TOO_LONG = re.compile(r"context_length_exceeded|maximum context length|prompt is too long|string_above_max_length")
+_TOO_LONG = re.compile(
+    r"context_length_exceeded|maximum context length|prompt is too long|string_above_max_length|exceed context limit"
+    r"|exceeds the available context size|exceed_context_size|input token count[^.]{0,40} exceeds the maximum"
+    r"|inputs?`? tokens \+ `?max_new_tokens`? must be"
+)
 _NEVER_FITS = re.compile(r"request too large")
-_TRY_AGAIN = re.compile(r"(?:try again|retry) in ([\d.]+) ?(ms|s|m)\b|retrydelay\W+([\d.]+)s")
+_TRY_AGAIN = re.compile(
+    r"(?:try again|retry|wait)(?: in| for| after)? ((?:[\d.]+ ?(?:[a-z]+|$),? ?)+)|retrydelay\W+([\d.]+s)"
+)
+_DURATION = re.compile(r"([\d.]+) ?(ms|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)(?![a-z])")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DAILY = re.compile(r"per[ _-]?day|by[ _-]?day|/ ?day|\b[rt]pd\b|\bdaily\b|\b86400 ?s")
 _CONFLICTS = frozenset({409, 423, 425})
 _SLOW = frozenset({408, 504, 524})
 _JSON_TYPES = ("json", "text/plain", "octet-stream")
@@ -73,7 +83,7 @@ def failure_of(
         message = f"{reply.status}: the address redirects, and redirects are not followed: correct base_url"
     elif reply.status == 404 and (body is None or not _message(body)):
         message += " (is base_url complete? It usually ends in /v1)"
-    return TeacherError(failure, message, status=reply.status, retry_after=_wait(failure, said, reply, wall()))
+    return _error(failure, message, said, reply, wall)
 
 
 def envelope_or_none(body: bytes) -> Any:
@@ -110,7 +120,14 @@ def _not_an_answer(
     said = " ".join(_texts(problem))
     failure = _class_of(_status_inside(problem), said, reply)
     message = f"error in a 200: {brief(_message(problem) or said, scrub) or 'no explanation'}"
-    return TeacherError(failure, message, status=200, retry_after=_wait(failure, said, reply, wall()))
+    return _error(failure, message, said, reply, wall)
+
+
+def _error(failure: FailureClass, message: str, said: str, reply: Reply, wall: Callable[[], float]) -> TeacherError:
+    # Moments are read by the provider's own clock where it tells the time: ours may be wrong by hours.
+    after = _wait(failure, said, reply, clock_of(reply.headers, wall=wall()))
+    daily = failure is FailureClass.RATE_LIMITED and bool(_DAILY.search(said.lower()))
+    return TeacherError(failure, message, status=reply.status, retry_after=after, daily=daily)
 
 
 def _class_of(status: int, said: str, reply: Reply) -> FailureClass:
@@ -120,7 +137,7 @@ def _class_of(status: int, said: str, reply: Reply) -> FailureClass:
     if status != 429 and status < 500 and _FILTERED.search(said):
         return FailureClass.FILTERED
     if status < 500 and _TOO_LONG.search(said):
-        return FailureClass.BAD_REQUEST
+        return FailureClass.CONTEXT
     if status == 429:
         return FailureClass.BAD_REQUEST if _NEVER_FITS.search(said) else FailureClass.RATE_LIMITED
     if status in (401, 403):
@@ -136,7 +153,9 @@ def _class_of(status: int, said: str, reply: Reply) -> FailureClass:
 
 def _names_a_time(said: str, reply: Reply) -> bool:
     # Some providers word a rate limit as a quota; a quota proper does not come back in seconds.
-    return "insufficient_quota" not in said and ("retry-after" in reply.headers or bool(_TRY_AGAIN.search(said)))
+    return "insufficient_quota" not in said and (
+        "retry-after" in reply.headers or _named(said) is not None or bool(_DAILY.search(said))
+    )
 
 
 def _wait(failure: FailureClass, said: str, reply: Reply, wall: float) -> float | None:
@@ -145,15 +164,23 @@ def _wait(failure: FailureClass, said: str, reply: Reply, wall: float) -> float 
     after = retry_after(reply.headers, wall=wall)
     if after is not None or failure is not FailureClass.RATE_LIMITED:
         return after
-    match = _TRY_AGAIN.search(said.lower())
-    if match is not None:
-        unit = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}[match.group(2)]
-        try:
-            return float(match.group(1) or match.group(3)) * unit
-        except ValueError:
-            return None
+    named = _named(said.lower())
+    if named is not None:
+        return named
     left = limits_from(reply.headers, wall=wall)
     return left.reset_s if 0 in (left.requests_remaining, left.tokens_remaining) else None
+
+
+def _named(said: str) -> float | None:
+    """The seconds to wait that a text in lower case names: `try again in 7m12.5s`, `wait 43200 seconds`."""
+    match = _TRY_AGAIN.search(said)
+    if match is None:
+        return None
+    found = _DURATION.findall(match.group(1) or match.group(2))
+    try:
+        return sum(float(number) * (_SECONDS.get(unit) or _SECONDS[unit[0]]) for number, unit in found) or None
+    except ValueError:
+        return None
 
 
 _WORDS = {
@@ -210,12 +237,12 @@ def _texts(value: Any, depth: int = 0) -> Iterator[str]:
     """Every text in an error body, codes first by the order of its members."""
     if isinstance(value, str):
         yield value[:2000]
-    elif isinstance(value, Mapping) and depth < 5:
+    elif isinstance(value, Mapping) and depth < 8:
         for key, inner in list(cast("Mapping[str, Any]", value).items())[:50]:
             if key == "retryDelay":
                 yield f"retryDelay {inner}"
             yield from _texts(inner, depth + 1)
-    elif isinstance(value, list) and depth < 5:
+    elif isinstance(value, list) and depth < 8:
         for inner in cast("list[Any]", value)[:20]:
             yield from _texts(inner, depth + 1)
 

@@ -49,6 +49,8 @@ class OpenAITeacher(HttpTeacher):
             wire["stop"] = list(params.stop)
         if params.seed is not None:
             wire["seed"] = params.seed
+        if params.top_logprobs is not None:
+            wire |= {"logprobs": True, "top_logprobs": params.top_logprobs}
         if request.schema is not None:
             self._ask_for(request.schema, wire, request.messages)
         if params.extra:

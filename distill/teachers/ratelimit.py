@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-__all__ = ["Remaining", "limits_from", "retry_after", "seconds"]
+__all__ = ["Remaining", "clock_of", "limits_from", "retry_after", "seconds"]
 
 _LONGEST = 7 * 86400.0
 _DURATION = re.compile(r"(?:([\d.]+)d)?(?:([\d.]+)h)?(?:([\d.]+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
@@ -65,6 +65,15 @@ def retry_after(headers: Mapping[str, str], *, wall: float) -> float | None:
             return None
         after = max(0.0, after)
     return after
+
+
+def clock_of(headers: Mapping[str, str], *, wall: float) -> float:
+    """Unix time as the provider has it: its `date` header, or `wall` where it sends none. Never raises."""
+    try:
+        moment = parsedate_to_datetime(headers["date"])
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return wall
 
 
 def seconds(text: str | None, wall: float) -> float | None:

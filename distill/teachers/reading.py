@@ -21,6 +21,7 @@ import orjson
 
 from distill.errors import AnswerError, FailureClass
 from distill.teachers.base import Finish, Reading, Usage
+from distill.teachers.logprobs import logprobs_of_chat
 
 __all__ = ["checked", "envelope", "is_chat", "read_chat", "split_thinking", "tokens", "usage_of_chat"]
 
@@ -116,7 +117,7 @@ def read_chat(body: bytes, model: str) -> Reading:
     elif finish == "stop" and not text.strip():
         finish = "empty"
     reasoning = "\n".join(part.strip("\n") for part in thoughts) or None
-    return checked(Reading(text, reasoning, finish, usage, model))
+    return checked(Reading(text, reasoning, finish, usage, model, logprobs_of_chat(choice, text)))
 
 
 def split_thinking(text: str) -> tuple[str, str, bool]:

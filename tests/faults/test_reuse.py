@@ -212,7 +212,7 @@ async def test_a_server_that_is_not_there_is_said_in_seconds(tmp_path: Path) -> 
 
 async def test_a_server_that_dies_stops_the_run_resumably(tmp_path: Path) -> None:
     async with Loopback(latency=0.01) as server:
-        run = open_run(probe(tmp_path, server.base_url, target=300))
+        run = open_run(probe(tmp_path, server.base_url, target=300, teacher={"patience_s": 60}))
 
         async def die() -> None:
             while server.answered < 60:  # noqa: ASYNC110 - the server knows of no event

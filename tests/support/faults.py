@@ -15,7 +15,7 @@ import orjson
 
 from distill.teachers.invent import Dice, sentences, value_for
 
-__all__ = ["ECHOES", "FAULTS", "Dialect", "Served", "answer", "error"]
+__all__ = ["ECHOES", "FAULTS", "PASSING", "Dialect", "Served", "answer", "error"]
 
 Dialect = Literal["openai", "anthropic"]
 
@@ -218,6 +218,11 @@ _HTML = b"<!doctype html><html><head><title>Sign in</title></head><body><h1>Sign
 
 FAULTS: dict[str, Fault] = {
     "429": _refused(429, "rate_limit", "Rate limit reached", {"retry-after": "1"}),
+    "429_daily": _refused(
+        429,
+        "rate_limit_exceeded",
+        "Rate limit reached on requests per day (RPD): Limit 200, Used 200. Try again in 5h7m0s.",
+    ),
     "429_no_retry_after": _refused(429, "rate_limit", "Rate limit reached"),
     "500": _refused(500, "server_error", "The server had an error"),
     "502_html": _fixed(Served(message(502, b"<html><h1>502 Bad Gateway</h1></html>", "text/html"), waits=False)),
@@ -260,6 +265,15 @@ FAULTS: dict[str, Fault] = {
     "422": _refused(422, "invalid_request_error", "Unprocessable"),
 }
 """Name -> fault."""
+
+PASSING = frozenset(
+    (
+        *("429", "429_no_retry_after", "500", "502_html", "503", "529", "408", "409", "timeout", "slow"),
+        *("close_before_reply", "reset_mid_body", "truncated_json", "nan", "wrong_content_type", "not_an_answer"),
+        *("error_in_200", "huge"),
+    )
+)
+"""Faults that a client does well to try again after; the others are answers, or refusals of what was asked."""
 
 
 def _echo(status: int, *, html: bool = False) -> Callable[[Dialect, Mapping[str, str]], Served]:

@@ -31,7 +31,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.support.faults import ECHOES, FAULTS, Dialect, Served, answer, error
+from tests.support.faults import ECHOES, FAULTS, PASSING, Dialect, Served, answer, error
 
 __all__ = ["Loopback", "main"]
 
@@ -48,6 +48,8 @@ class Loopback:
         script: fault names (or "ok") for the first requests, in order of arrival.
         faults: fault name -> share of requests.
         match: text -> fault name, for every request whose body holds the text.
+        steady: `faults` depend on the payload alone: what a client should try again passes the second time, everything
+            else comes back the same, so that what was asked twice is answered as if it had been asked once.
         words: words of an answer, at most.
         record: keep the headers and body of every request in `received`.
     """
@@ -63,6 +65,7 @@ class Loopback:
         script: Sequence[str] = (),
         faults: Mapping[str, float] | None = None,
         match: Mapping[str, str] | None = None,
+        steady: bool = False,
         words: int = 48,
         seed: int = 0,
         record: bool = False,
@@ -71,6 +74,7 @@ class Loopback:
         self.retry_after, self.words, self.seed, self.record = retry_after, words, seed, record
         self.script = deque(script)
         self.faults = dict(faults or {})
+        self.steady = steady
         self.match = {text.encode(): name for text, name in (match or {}).items()}
         for name in (*self.script, *self.faults, *self.match.values()):
             if name != "ok" and name not in FAULTS and name not in ECHOES:
@@ -190,12 +194,12 @@ class Loopback:
             if text in body:
                 return name
         if self.faults:
-            draw = hashlib.blake2b(digest + nth.to_bytes(4), digest_size=8).digest()
+            draw = hashlib.blake2b(digest + (0 if self.steady else nth).to_bytes(4), digest_size=8).digest()
             left = int.from_bytes(draw) / 2**64
             for name, share in self.faults.items():
                 left -= share
                 if left < 0:
-                    return name
+                    return None if self.steady and nth and name in PASSING else name
         return None
 
     def _over_limit(self, now: float) -> float | None:
@@ -337,6 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--script", default="", help="comma-separated faults (or ok) for the first requests")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME=SHARE", help="may be given several times")
     parser.add_argument("--match", action="append", default=[], metavar="TEXT=NAME", help="fault for bodies with TEXT")
+    parser.add_argument("--steady", action="store_true", help="faults depend on the payload alone")
     parser.add_argument("--words", type=int, default=48, help="words of an answer")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
@@ -349,6 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         script=[name for name in given.script.split(",") if name],
         faults={name: float(share) for name, _, share in (item.partition("=") for item in given.fault)},
         match={text: name for text, _, name in (item.rpartition("=") for item in given.match)},
+        steady=given.steady,
         words=given.words,
         seed=given.seed,
     )

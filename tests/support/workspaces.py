@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
-__all__ = ["probe", "rehearsal"]
+from tests.support.loopback import Loopback
+
+__all__ = ["group_probe", "probe", "rehearsal"]
 
 TAXONOMY = """\
 name: probe
@@ -53,6 +55,21 @@ def probe(
         **recipe,
     }
     path = folder / "probe.yaml"
+    path.write_text(yaml.safe_dump(value, sort_keys=False))
+    return path
+
+
+def group_probe(
+    folder: Path, *, a: Loopback, b: Loopback, groups: dict[str, Any] | None = None, target: int = 40, **recipe: Any
+) -> Path:
+    """The same workspace with two teachers behind the name `main`, by default 70 % and 30 %."""
+    probe(folder, "http://unused", target=target, **recipe)
+    path = folder / "probe.yaml"
+    value = yaml.safe_load(path.read_text())
+    main = value["teachers"].pop("main")
+    for name, server in (("a", a), ("b", b)):
+        value["teachers"][name] = {**main, "base_url": server.base_url, "model": f"model-{name}"}
+    value["teacher_groups"] = groups or {"main": {"share": {"a": "70 %", "b": "30 %"}}}
     path.write_text(yaml.safe_dump(value, sort_keys=False))
     return path
 

@@ -17,6 +17,7 @@ from distill.gateway.desk import Desk
 from distill.gateway.retries import TRANSIENT, may_be_billed
 from distill.gateway.stats import EventKind
 from distill.gateway.store import AnswerStore, Record
+from distill.io import canonical
 from distill.teachers import Reading, Reply, Result, Usage
 
 __all__ = ["Harvest"]
@@ -76,7 +77,7 @@ class Harvest:
                 failure = self._desk.teacher.failure(reply)
                 if failure is None:
                     good.append((one, reply))
-                elif failure.failure is FailureClass.FILTERED or (
+                elif failure.failure in (FailureClass.FILTERED, FailureClass.CONTEXT) or (
                     failure.failure is FailureClass.BAD_REQUEST and reply.status in _FINAL
                 ):
                     refused.append((one, reply, failure))
@@ -199,6 +200,7 @@ class Harvest:
             finish=finish,
             run=entry.run,
             created=self._batching.wall(),
+            request=canonical(one.wire) if one.wire is not None else b"",
         )
 
 

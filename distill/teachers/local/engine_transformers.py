@@ -244,16 +244,21 @@ class TransformersEngine:
         return BatchRow(prompt, wire["max_tokens"], draw, tag=job)
 
     def _next_group(self, free: int) -> list[BatchRow]:
-        """Rows for the free slots: the ones that came first, as many as fit one pass."""
-        taken: list[BatchRow] = []
+        """Rows for the free slots: the one that came first and those nearest to its length, as many as fit one pass.
+        All are padded to the longest, and padding costs what text does."""
+        oldest = len(self._waiting[0][1].prompt)
+        nearest = sorted(range(len(self._waiting)), key=lambda i: abs(len(self._waiting[i][1].prompt) - oldest))
+        taken: list[int] = []
         width = 0
-        for _, row in self._waiting[:free]:
-            width = max(width, len(row.prompt))
+        for place in nearest[:free]:
+            width = max(width, len(self._waiting[place][1].prompt))
             if taken and width * (len(taken) + 1) > _PREFILL_TOKENS:
                 break
-            taken.append(row)
-        self._waiting = self._waiting[len(taken) :]
-        return taken
+            taken.append(place)
+        chosen = set(taken)
+        rows = [row for place, (_, row) in enumerate(self._waiting) if place in chosen]
+        self._waiting = [entry for place, entry in enumerate(self._waiting) if place not in chosen]
+        return rows
 
     def _finished(self, row: BatchRow, job: _Job) -> Reply | None:
         ended = row.tokens[-1] in self._ends

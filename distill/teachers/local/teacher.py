@@ -137,6 +137,8 @@ class LocalTeacher:
             return LlamaCppEngine(config, weights, context=context)
 
         def transformers() -> Engine:
+            if config.sampling.top_logprobs is not None:
+                raise InputError("engine transformers gives no log-probabilities", field="sampling.top_logprobs")
             if config.engine == "auto":
                 self._worth_trying()
             return TransformersEngine(

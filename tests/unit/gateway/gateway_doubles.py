@@ -139,6 +139,13 @@ class MemoryStore:
     def amounts(self, run: str) -> tuple[Amount, Amount]:
         return self.paid.get(run, Amount()), self.lost.get(run, Amount())
 
+    def used_since(self, provider: str, model: str, since: float) -> list[tuple[float, int, int]]:
+        return [
+            (record.created, 1, record.input + record.output)
+            for record in self.records.values()
+            if (record.provider, record.model) == (provider, model) and record.created >= since
+        ]
+
     def stats(self) -> StoreStats:
         return StoreStats(len(self.records), 0, 0, Decimal(0), 0, {})
 

@@ -105,7 +105,7 @@ async def test_a_full_disk_is_said_at_once_and_the_answers_are_tried_again(path:
         assert str(path) in str(caught.value)
         assert store.unsaved == 1
         assert await store.flush(0.1) == 1
-        store._writer._connection.execute("PRAGMA max_page_count=100000")  # somebody makes room
+        store._writer._committer.connection.execute("PRAGMA max_page_count=100000")  # somebody makes room
         assert await store.flush(5) == 0
         assert store.get(key(stored)) == record(stored)
     with SqliteStore.open(path) as store:
@@ -231,7 +231,7 @@ async def test_what_is_read_ahead_is_what_stands_in_the_file(path: Path) -> None
 
 
 async def test_a_body_of_any_size_is_found_once_what_is_held_is_let_go(path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("distill.gateway.sqlite._HELD_BYTES", 2_000)
+    monkeypatch.setattr("distill.gateway.ahead._HELD_BYTES", 2_000)
     await fill(path, 200)
     with SqliteStore.open(path) as store:
         for n in range(200):

@@ -51,9 +51,17 @@ def openai(code: str, message: str = "m", kind: str = "t") -> dict[str, Any]:
                                           "message": "Output blocked by content filtering policy"}}, "filtered"),
         (403, {"error": {"code": 403, "message": "Your chosen model requires moderation and your input was flagged"}},
          "filtered"),
-        (400, openai("context_length_exceeded"), "bad_request"),
+        (400, openai("context_length_exceeded"), "context"),
         (400, {"object": "error", "message": "This model's maximum context length is 4096 tokens", "code": 400},
-         "bad_request"),
+         "context"),
+        (400, {"type": "error", "error": {"type": "invalid_request_error",
+                                          "message": "prompt is too long: 210000 tokens > 200000 maximum"}}, "context"),
+        (400, {"type": "error", "error": {"message": "input length and `max_tokens` exceed context limit: 1 + 2 > 2"}},
+         "context"),
+        (400, {"error": {"message": "the request exceeds the available context size",
+                         "type": "exceed_context_size_error"}}, "context"),
+        (400, {"error": {"message": "The input token count (9) exceeds the maximum number of tokens allowed (8)."}},
+         "context"),
         (401, openai("invalid_api_key"), "auth"),
         (403, {"detail": "Forbidden"}, "auth"),
         (404, openai("model_not_found"), "bad_request"),
@@ -188,3 +196,35 @@ def test_it_never_raises(status: int, body: bytes, headers: dict[str, str]) -> N
     max_leaves=12))  # fmt: skip
 def test_it_never_raises_on_json(status: int, body: Any) -> None:
     judged(status, body)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "daily", "after"),
+    [
+        (429, openai("rate_limit_exceeded", "Rate limit reached for gpt on requests per min (RPM)"), {}, False, None),
+        (429, openai("rate_limit_exceeded", "Limit 200, on requests per day (RPD). Please try again in 7m12s."), {},
+         True, 432.0),
+        (429, openai("tokens", "Rate limit reached on tokens per day (TPD): Please try again in 14m24.5s."), {}, True,
+         864.5),
+        (429, {"error": {"message": "Rate limit exceeded: free-models-per-day"}}, {"retry-after": "3600"},
+         True, 3600.0),
+        (429, {"error": {"message": "Rate limit of 50 per 86400s exceeded for UserByModelByDay. "
+                                    "Please wait 43200 seconds before retrying."}}, {}, True, 43200.0),
+        (429, [{"error": {"message": "You exceeded your current quota", "details": [
+            {"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}]}}], {}, True, None),
+        (429, openai("x", "Please try again in 1h2m3s."), {}, False, 3723.0),
+    ],
+)  # fmt: skip
+def test_quotas_of_the_day(status: int, body: Any, headers: dict[str, str], daily: bool, after: float | None) -> None:
+    error = judged(status, body, {**JSON, **headers})
+    assert error is not None
+    assert (error.failure, error.daily) == (FailureClass.RATE_LIMITED, daily)
+    assert error.retry_after == (None if after is None else pytest.approx(after))
+
+
+def test_a_moment_is_read_by_the_providers_clock() -> None:
+    """Ours is hours ahead; the provider asks to wait half a minute."""
+    headers = {"date": "Thu, 14 Jan 2027 20:00:00 GMT", "retry-after": "Thu, 14 Jan 2027 20:00:30 GMT"}
+    error = judged(429, b"", {**JSON, **headers})
+    assert error is not None
+    assert error.retry_after == pytest.approx(30.0)

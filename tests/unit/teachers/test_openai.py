@@ -24,6 +24,7 @@ QUESTION = Request("main", (Message("system", "Be brief."), Message("user", "Wri
 DOCUMENTED: dict[str, FailureClass | str] = {
     "429": FailureClass.RATE_LIMITED,
     "429_no_retry_after": FailureClass.RATE_LIMITED,
+    "429_daily": FailureClass.RATE_LIMITED,
     "500": FailureClass.OVERLOADED,
     "502_html": FailureClass.OVERLOADED,
     "503": FailureClass.OVERLOADED,
@@ -57,7 +58,7 @@ DOCUMENTED: dict[str, FailureClass | str] = {
     "insufficient_quota": FailureClass.QUOTA,
     "404": FailureClass.BAD_REQUEST,
     "400": FailureClass.BAD_REQUEST,
-    "400_context": FailureClass.BAD_REQUEST,
+    "400_context": FailureClass.CONTEXT,
     "422": FailureClass.BAD_REQUEST,
 }
 
