@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from distill.cli import check, estimate, generate, init, models, preview, report, run, runs
+from distill.cli import answers, check, estimate, generate, init, models, preview, report, run, runs
 from distill.cli import eval as eval_command
 from distill.cli import export as export_command
 from distill.cli import filter as filter_command
@@ -68,6 +68,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 app.add_typer(export_command.app, name="export")
+app.add_typer(answers.app, name="answers")
 app.add_typer(releases_command.app, name="releases")
 app.add_typer(models.app, name="models")
 

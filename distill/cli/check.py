@@ -19,13 +19,14 @@ def check(
     Files, templates on sample slots, schemas, filters, prices, secrets, weights, metrics and gates. Exit code 2 where
     something has to be mended.
     """
+    from distill.cli.proving import baseline_in
     from distill.engine.check import check as check_recipe
     from distill.evaluate.check import check_evaluation
     from distill.recipe import load_recipe
 
     path = find_recipe(recipe)
     loaded = load_recipe(path)
-    findings = [*check_recipe(loaded), *check_evaluation(loaded)]
+    findings = [*check_recipe(loaded), *check_evaluation(loaded, baseline=baseline_in(loaded.folder))]
     errors = sum(finding.level == "error" for finding in findings)
     if json:
         print_json(

@@ -118,6 +118,32 @@ def gguf(
     raise_failed(failed, "the files are written; their figures stand beside them in .json")
 
 
+@app.command("lm-eval")
+def lm_eval(
+    model: Annotated[str, typer.Option("--model", help="A catalogue name or a model folder.")],
+    holdout: Annotated[Path, typer.Option("--holdout", help="JSONL of messages, answer, optional leaf.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the task goes.")],
+    adapter: Annotated[Path | None, typer.Option("--adapter", help="An adapter folder, or a training's --out.")] = None,
+    name: Annotated[str, typer.Option("--name", help="Of the task.")] = "holdout",
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest answer.")] = 128,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Prompts answered at once.")] = 32,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Write a holdout as a task of lm-evaluation-harness.
+
+    With the prompt of training and evaluation, so that both programs count the same: exact match of the text.
+    """
+    from distill.evaluate import Student, read_holdout
+    from distill.evaluate.lm_harness import write_task
+
+    student = Student(model, adapter, max_tokens=max_tokens, batch_size=batch_size)
+    task = write_task(student, read_holdout(holdout).items, out, name=name)
+    err.print(safe(f"{out}: in an environment with lm-eval[hf] run"))
+    err.print(safe(f"HF_HUB_OFFLINE=1 {' '.join(task.command)}"))
+    if json:
+        print_json({"out": str(out), "task": task.name, "command": list(task.command)})
+
+
 def _file(out: Path, name: str, quant: str, *, several: bool) -> Path:
     if several:
         if out.suffix == ".gguf":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -19,10 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ["filter_"]
 
+_LARGE = 16 << 20  # bytes of a file that several processes are started for
+_EVERY = 15.0  # seconds between two lines where no terminal shows what moves
+
 
 class Format(StrEnum):
     parquet = "parquet"
     jsonl = "jsonl"
+
+
+class Engine(StrEnum):
+    local = "local"
+    ray = "ray"
 
 
 class OnError(StrEnum):
@@ -54,14 +63,34 @@ def filter_(
             "rows are lost.",
         ),
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Processes that read, and judge what a row says by itself; the results are the same for any number. "
+            "Left out: one for a small file, else one a core.",
+        ),
+    ] = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            "--engine",
+            help="Where rows are judged: here, or on the Ray cluster that RAY_ADDRESS names (without one: of this "
+            "machine), with the same results.",
+        ),
+    ] = Engine.local,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, last.")] = False,
 ) -> None:
     """Filter any dataset.
 
     Duplicates, near-duplicates, leaks from eval sets, refusals, cut answers. Writes OUT/kept.parquet and
     OUT/rejected.parquet; every rejected row says which filter rejected it, why, and what shows it.
+
+    What is found out is kept on the way: a run that was stopped or killed goes on when the same command is given again.
     """
     from distill.filters import FilterContext, filter_file
+    from distill.filters.decontamination.desk import VerdictDesk
     from distill.recipe import EvalSet, load_chain
 
     if not source.is_file():
@@ -72,41 +101,66 @@ def filter_(
         folder=folder, eval_sets=[EvalSet(path=str(path.expanduser().resolve())) for path in against or ()]
     )
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+    with (
+        VerdictDesk(folder) as desk,
+        Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress,
+    ):
         task = progress.add_task(f"reading {source.name}")
-        said = 0
+        said, shown = 0, time.monotonic()
 
         def show(report: FilterReport) -> None:
-            nonlocal said
+            nonlocal said, shown
             for text in report.notes[said:]:
                 err.print(safe(text), style="yellow")
             said = len(report.notes)
             progress.update(task, description=_line(report))
+            if not err.is_terminal and time.monotonic() - shown > _EVERY:
+                shown = time.monotonic()
+                err.print(safe(_line(report)))
 
         def note(text: str) -> None:
             progress.update(task, description=text)
 
-        context = replace(context, note=note)
+        context = replace(context, note=note, opinion=desk.opinion)
 
-        report = filter_file(
-            source,
-            steps,
-            out,
-            format=format.value,
-            on_error=on_error.value,
-            context=context,
-            progress=show,
-            self_test=self_test,
-        )
+        try:
+            report = filter_file(
+                source,
+                steps,
+                out,
+                format=format.value,
+                on_error=on_error.value,
+                context=context,
+                progress=show,
+                self_test=self_test,
+                workers=workers or _workers(source),
+                journal=out / ".unfinished",
+                engine=engine.value,
+            )
+        except KeyboardInterrupt:
+            err.print("stopped; the same command goes on from here")
+            raise typer.Exit(130) from None
     _summary(report, said)
     if json:
         print_json(report.as_json())
 
 
+def _workers(source: Path) -> int:
+    """Processes for a file of this size: starting some takes a second or two."""
+    from distill.filters.parallel.pool import cores
+
+    return cores() if source.stat().st_size > _LARGE else 1
+
+
 def _line(report: FilterReport) -> str:
     rate = report.read / report.seconds if report.seconds else 0.0
-    losses = ", ".join(f"{name} {sum(reasons.values()):,}" for name, reasons in report.rejected.items())
-    return f"{report.read:,} rows, {rate:,.0f}/s, kept {report.kept:,}" + (f", {losses}" if losses else "")
+    losses = "".join(f", {name} {sum(reasons.values()):,}" for name, reasons in report.rejected.items())
+    of, left = "", ""
+    if report.rows_expected and rate:
+        of = f" of {report.rows_expected:,}"
+        seconds = max(report.rows_expected - report.read, 0) / rate
+        left = f", {seconds:.0f} s left" if seconds < 120 else f", {seconds / 60:.0f} min left"
+    return f"{report.read:,}{of} rows, {rate:,.0f}/s, kept {report.kept:,}{losses}{left}, {report.peak_mb:,.0f} MB"
 
 
 def _summary(report: FilterReport, said: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,14 +23,15 @@ from distill.cli.console import (
     safe,
 )
 from distill.cli.logs import mask
-from distill.cli.progress import duration, money, watch
+from distill.cli.progress import duration, megabytes, money, watch
 from distill.cli.rehearsal import rehearse
-from distill.errors import InputError, RunError
+from distill.errors import InputError, RunError, first_of
 
 if TYPE_CHECKING:
-    from distill.engine import Summary
+    from distill.engine import Run, Summary
+    from distill.recipe import HookConfig
 
-__all__ = ["generate", "generate_run"]
+__all__ = ["generate", "generate_run", "show_summary"]
 
 
 def generate(
@@ -49,54 +51,126 @@ def generate(
             help="Rehearse offline in a folder of its own: latency=2s,rpm=500,p429=0.02,crash=3",
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Only this part of the plan; `distill merge` unites the N parts."),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="PORT|FILE.prom",
+            help="Prometheus metrics: served on this machine (HOST:PORT: elsewhere too), or kept in a file.",
+        ),
+    ] = None,
+    hook: Annotated[
+        str | None,
+        typer.Option(
+            "--hook",
+            metavar="COMMAND|URL",
+            help="Told how the run ended, in JSON, in place of the recipe's hook.",
+        ),
+    ] = None,
 ) -> None:
     """Write a dataset: plan, ask, filter, to the target.
 
     The same command again continues an unfinished run; nothing paid is paid twice.
     """
     if simulate is not None:
-        if run is not None or new or detach:
-            raise InputError("goes with no --run, --new or --detach: a rehearsal has its own", field="--simulate")
+        if run is not None or new or detach or shard is not None or metrics is not None or hook is not None:
+            no = "goes with no --run, --new, --detach, --shard, --metrics or --hook: a rehearsal has its own"
+            raise InputError(no, field="--simulate")
         rehearsal, more = rehearse(find_recipe(recipe), simulate, quiet=quiet)
-        _show(rehearsal)
+        show_summary(rehearsal)
         if json:
             print_json({**rehearsal.as_json(), "rehearsal": more})
         raise typer.Exit(rehearsal.exit_code)
-    summary = generate_run(find_recipe(recipe), run=run, new=new, quiet=quiet, detach=detach)
+    path = find_recipe(recipe)
+    summary = generate_run(path, run=run, new=new, quiet=quiet, detach=detach, metrics=metrics, hook=hook, shard=shard)
     if json:
         print_json(summary.as_json())
     raise typer.Exit(summary.exit_code)
 
 
-def generate_run(path: Path, *, run: Path | None, new: bool, quiet: bool, detach: bool = False) -> Summary:
+def generate_run(
+    path: Path,
+    *,
+    run: Path | None,
+    new: bool,
+    quiet: bool,
+    detach: bool = False,
+    metrics: str | None = None,
+    hook: str | None = None,
+    shard: str | None = None,
+) -> Summary:
     """Drive a run from the terminal and say how it ended; returns its `Summary`."""
     from distill.engine import open_run
-    from distill.studio.report import write_report
+    from distill.planning import Shard
 
-    session = open_run(path, run=run, new=new, detach=detach)
+    part = Shard.parse(shard) if shard is not None else None
+    told = _hook(hook) if hook is not None else None
+    session = open_run(path, run=run, new=new, detach=detach, hook=told, shard=part)
     mask(session.secrets)
     done = session.finished()
     if done is None:
-
-        async def work() -> Summary:
-            async with watch(session.progress, quiet=quiet):
-                return await session.execute()
-
+        told = session.prepared.recipe.hook
+        if told is not None and told.command and not quiet:  # a recipe from elsewhere names a program
+            err.print("when it ends, this runs:", safe(shlex.join(told.command)))
         try:
-            done = run_loop(work(), drain=session.drain)
+            done = run_loop(_drive(session, quiet=quiet, metrics=metrics), drain=session.drain)
         except RunError as error:
             if session.summary is not None:  # rows so far are on disk, and their report with them
                 error.details = session.summary.as_json()
-                _show(session.summary)
-                with contextlib.suppress(OSError):
-                    write_report(session.directory.path)
+                show_summary(session.summary)
             raise
-        write_report(session.directory.path)
-    _show(done)
+    show_summary(done)
     return done
 
 
-def _show(summary: Summary) -> None:
+async def _drive(session: Run, *, quiet: bool, metrics: str | None) -> Summary:
+    """The session with those who watch it, then its report, then its hook, which may want the report."""
+    from distill.engine import exposed
+    from distill.studio.report import write_report
+
+    try:
+        async with contextlib.AsyncExitStack() as watchers:
+            if metrics is not None:
+                err.print("metrics:", await watchers.enter_async_context(exposed(session.exposition, metrics)))
+            await watchers.enter_async_context(watch(session.progress, quiet=quiet))
+            summary = await session.execute()
+        write_report(session.directory.path)
+    except Exception as caught:
+        group = isinstance(caught, ExceptionGroup)
+        error = first_of(caught) if group else caught  # pyright: ignore[reportUnknownArgumentType]
+        if not isinstance(error, Exception) or isinstance(error, InputError):
+            raise  # left at once, or nothing began
+        if session.summary is not None:
+            with contextlib.suppress(OSError):
+                write_report(session.directory.path)
+        _warn(await session.notify(error))
+        raise
+    _warn(await session.notify())
+    return summary
+
+
+def _hook(given: str) -> HookConfig:
+    """What `--hook` means: an address, or a command line without a shell."""
+    from distill.recipe import HookConfig, parse
+
+    if given.startswith(("http://", "https://")):
+        return parse(HookConfig, {"webhook": given})
+    try:
+        return parse(HookConfig, {"command": shlex.split(given)})
+    except ValueError as error:
+        raise InputError(f"not a command line: {error}", field="--hook") from None
+
+
+def _warn(warnings: list[str]) -> None:
+    for warning in warnings:
+        err.print(Text("warning: ", style="yellow") + safe(warning))
+
+
+def show_summary(summary: Summary) -> None:
     counts = summary.counts
     if summary.already_complete:
         err.print(f"already complete: {counts['kept']} rows in {summary.run}")
@@ -109,9 +183,16 @@ def _show(summary: Summary) -> None:
     rejected = sum(sum(reasons.values()) for reasons in counts["rejected"].values())
     failed = sum(counts["failed"].values())
     fates = f"kept {counts['kept']} + rejected {rejected} + failed {failed} + pending {counts['pending']}"
-    asked = f"{summary.requests} requests, {summary.resumed_answers} from the store"
+    store = f" ({megabytes(summary.store_bytes)})" if summary.store_bytes else ""
+    asked = f"{summary.requests} requests, {summary.resumed_answers} from the store{store}"
     err.print(f"planned {counts['planned']} = {fates}")
     err.print(f"  {money(summary.cost_usd)}   {duration(summary.seconds)}   {asked}")
+    for name, teacher in summary.teachers.items():
+        if teacher.get("parked"):
+            times = "once" if teacher["parked"] == 1 else f"{teacher['parked']} times"
+            moved = f", {teacher['moved']} of its slots went to others" if teacher.get("moved") else ""
+            state = f"; {teacher['state']}" if teacher.get("state") else ""
+            err.print(safe(f"  {name} was parked {times}, for {duration(teacher['parked_s'])}{moved}{state}"))
     for name, reasons in counts["rejected"].items():
         err.print(f"  rejected by {name}: " + ", ".join(f"{reason} {count}" for reason, count in reasons.items()))
     if counts["failed"]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -19,7 +20,7 @@ from distill.cli.console import (
     out,
     print_json,
 )
-from distill.cli.eval import evaluate_run, score_table
+from distill.cli.eval import Further, evaluate_run, score_table
 from distill.cli.generate import generate_run
 from distill.cli.progress import duration
 from distill.cli.train import train_run
@@ -37,12 +38,20 @@ def run(
     new: NewOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
+    new_holdout: Annotated[
+        bool,
+        typer.Option("--new-holdout-version", help="A changed holdout is meant: its scores start a new version."),
+    ] = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Run the programs that pass_at_k draws, in a sandbox.")
+    ] = False,
 ) -> None:
     """Generate, filter, train and evaluate.
 
     The same command continues where it stopped.
     """
-    raise typer.Exit(_road(find_recipe(recipe), directory=directory, new=new, json=json, quiet=quiet))
+    allowed = Allowed(new_holdout, allow_code)
+    raise typer.Exit(_road(find_recipe(recipe), allowed, directory=directory, new=new, json=json, quiet=quiet))
 
 
 def quickstart(
@@ -67,9 +76,9 @@ def quickstart(
     err.print(f"  1. fetch {size:,.0f} MB of weights ({', '.join(item.name for item in absent) or 'all here'})")
     for number, (step, minutes) in enumerate(
         (
-            (f"the teacher writes {recipe.plan.target} rows, and filters judge them", 10),
-            ("the student is trained", 5),
-            ("base, student and teacher answer the holdout", 7),
+            (f"the teacher writes {recipe.plan.target} rows, and filters judge them", 9),
+            ("the student is trained", 4),
+            ("base, student and teacher answer the holdout", 6),
         ),
         start=2,
     ):
@@ -77,26 +86,34 @@ def quickstart(
     for item in absent:
         err.print(f"fetching {item.name}")
         pull(item.name)
-    raise typer.Exit(_road(path, directory=None, new=False, json=json, quiet=False))
+    raise typer.Exit(_road(path, Allowed(), directory=None, new=False, json=json, quiet=False))
 
 
-def _road(path: Path, *, directory: Path | None, new: bool, json: bool, quiet: bool) -> int:
+@dataclass(frozen=True)
+class Allowed:
+    """What only the person at the keyboard can say."""
+
+    new_holdout: bool = False
+    code: bool = False
+
+
+def _road(path: Path, allowed: Allowed, *, directory: Path | None, new: bool, json: bool, quiet: bool) -> int:
     import time
 
     from distill.recipe import load_recipe
     from distill.studio.report import write_report
 
     recipe = load_recipe(path)
-    _refuse_what_cannot_end(recipe)
+    _refuse_what_cannot_end(recipe, allowed)
     started = time.monotonic()
     result: dict[str, Any] = {}
     summary = generate_run(path, run=directory, new=new, quiet=quiet)
     result["generate"] = summary.as_json()
     code = summary.exit_code
     if code == 0 and recipe.train is not None:
-        result["train"] = train_run(recipe, summary.run, quiet=quiet)
+        result["train"] = train_run(recipe, summary.run, quiet=quiet, new_holdout=allowed.new_holdout)
     if code == 0 and recipe.evaluate is not None:
-        scorecard, code = evaluate_run(recipe, summary.run, quiet=quiet)
+        scorecard, code = evaluate_run(recipe, summary.run, quiet=quiet, further=Further(allow_code=allowed.code))
         result["eval"] = scorecard
         out.print(score_table(scorecard)) if not json else None
     report = write_report(summary.run)
@@ -108,11 +125,13 @@ def _road(path: Path, *, directory: Path | None, new: bool, json: bool, quiet: b
     return code
 
 
-def _refuse_what_cannot_end(recipe: Recipe) -> None:
+def _refuse_what_cannot_end(recipe: Recipe, allowed: Allowed) -> None:
     """A gate that cannot hold or a student that is not here is told now, not after hours of generation."""
+    from distill.cli.proving import baseline_in
     from distill.engine.check import check
     from distill.evaluate.check import check_evaluation
 
-    wrong = [finding for finding in (*check(recipe), *check_evaluation(recipe)) if finding.level == "error"]
+    proof = check_evaluation(recipe, allow_code=allowed.code, baseline=baseline_in(recipe.folder))
+    wrong = [finding for finding in (*check(recipe), *proof) if finding.level == "error"]
     if wrong:
         raise InputError("\n".join(f"{finding.what}: {finding.detail}" for finding in wrong))

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from distill.cli.console import JsonOption, out, print_json, safe
-from distill.cli.progress import money
+from distill.cli.progress import megabytes, money
 from distill.errors import InputError
 
 __all__ = ["runs"]
@@ -21,14 +21,14 @@ def runs(
 ) -> None:
     """List runs: state, rows, cost."""
     from distill.assets import workspace_of
-    from distill.engine.overview import overview
+    from distill.engine.overview import overview, store_of
 
     if workspace is not None and not workspace.is_dir():
         raise InputError("no such folder", path=workspace)
     root = workspace or workspace_of(Path.cwd())
-    lines = overview(root)
+    lines, (store, size) = overview(root), store_of(root)
     if json:
-        print_json({"workspace": str(root), "runs": lines})
+        print_json({"workspace": str(root), "runs": lines, "store": {"path": store, "bytes": size}})
         return
     table = Table("run", "state", "kept", "target", "cost", box=None)
     for line in lines:
@@ -44,3 +44,7 @@ def runs(
         out.print(table)
     else:
         out.print(f"no runs in {root}")
+    if size is None:
+        out.print(safe(f"answers: {store}"))
+    elif size:
+        out.print(safe(f"answers: {megabytes(size)} in {store}"))

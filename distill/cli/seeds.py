@@ -19,6 +19,7 @@ _FIGURES = (
     "held_out.accuracy",
     "held_out.margin",
     "held_out.prefers_chosen",
+    "held_out.divergence",
 )
 """What is compared over seeds, where a training has it."""
 

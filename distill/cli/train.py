@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import typer
 
 from distill.cli.console import err, find_recipe, print_json
-from distill.cli.training import Job, run_training
+from distill.cli.proving import freeze_holdout
+from distill.cli.training import Job, Mix, one_voice, run_training
 from distill.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,10 +20,11 @@ __all__ = ["find_run_dir", "needed", "student_model", "student_name", "train", "
 
 T = TypeVar("T")
 
-_SETTINGS = {"sft": "sft-lora", "dpo": "dpo"}
+_SETTINGS = {"sft": "sft-lora", **{name: name for name in ("dpo", "kto", "orpo", "distill", "on-policy")}}
 """The training recipe of a method, where none is named."""
 
 
+@one_voice()
 def train(
     recipe: Annotated[
         str | None, typer.Argument(help="A recipe with a `train:` section; its run's dataset is trained on.")
@@ -42,11 +45,24 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Where the result goes.")] = None,
     method: Annotated[
-        Literal["sft", "dpo"] | None,
-        typer.Option("--method", help="sft on answers, or dpo on pairs; else the recipe's."),
+        Literal["sft", "dpo", "kto", "orpo", "distill", "on-policy"] | None,
+        typer.Option("--method", help="What is learned from: answers, pairs, marks, a teacher; else the recipe's."),
     ] = None,
     adapter: Annotated[
-        Path | None, typer.Option("--adapter", help="With dpo: the adapter to go on from, also its reference.")
+        Path | None, typer.Option("--adapter", help="With dpo, kto, orpo: the adapter to go on from, the reference.")
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option("--teacher", help="With distill and on-policy: a local model of the same vocabulary.")
+    ] = None,
+    mix: Annotated[
+        Path | None, typer.Option("--mix", help="With --data: general rows among the others, against forgetting.")
+    ] = None,
+    mix_share: Annotated[
+        float, typer.Option("--mix-share", min=0.01, max=0.9, help="Their share of all training rows.")
+    ] = 0.1,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option("--against", metavar="FILE", help="With --mix: a holdout; general rows that repeat it stay out."),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Decides first weights and order of rows.")] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Over the recipe's.")] = None,
@@ -58,6 +74,10 @@ def train(
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="Train so often, from --seed on; report mean and spread.")
     ] = 1,
+    new_holdout: Annotated[
+        bool,
+        typer.Option("--new-holdout-version", help="A changed holdout is meant: its scores start a new version."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard another training in --out.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -68,10 +88,13 @@ def train(
     """
     given: dict[str, Any] = {"epochs": epochs, "max_steps": max_steps, "method": method}
     given["watch"] = {"metric": watch} if watch is not None else None
-    leaks = None
+    given["distillation"] = {"teacher": teacher} if teacher is not None else None
+    leaks, loaded = None, None
     if recipe is not None:
         if data is not None:
             raise InputError("takes its rows from a run", field="RECIPE", hint="leave out --data, or leave out RECIPE")
+        if mix is not None:
+            raise InputError("goes with --data", field="--mix", hint="in a recipe, `dataset.mix` does this")
         from distill.recipe import load_recipe
 
         loaded = load_recipe(find_recipe(recipe))
@@ -80,14 +103,18 @@ def train(
         given["model"] = model
         folder = find_run_dir(loaded, run)
         job = _job_of_run(loaded, folder, out=out, seed=seed, over=given, adapter=adapter)
-        leaks = _leaks(loaded, job.data, pairs=job.config.method != "sft")
+        leaks = _leaks(loaded, job.data, method=job.config.method)
     else:
         if adapter is None:
             model = needed(model, "--model")
         config = _config(settings or _SETTINGS[method or "sft"], {**given, "model": model or ""})
         target = Path() if plan else needed(out, "--out")
         job = Job(config, needed(data, "--data"), validation, target, seed or 0, adapter)
+        if mix is not None:
+            job = replace(job, mix=Mix(mix, mix_share, tuple(against or ())))
     _only_with_pairs(job)
+    if loaded is not None and not plan:
+        freeze_holdout(loaded, new_version=new_holdout)
     if plan:
         from distill.cli.training import plan_training
 
@@ -100,14 +127,15 @@ def train(
         facts = run_training(job, overwrite=overwrite, quiet=quiet).as_json()
     if recipe is not None:
         facts["holdout_leaks"] = leaks
-    if json:
+    if json and not err.quiet:
         print_json(facts)
 
 
-def train_run(recipe: Recipe, run: Path, *, quiet: bool) -> dict[str, Any]:
+def train_run(recipe: Recipe, run: Path, *, quiet: bool, new_holdout: bool = False) -> dict[str, Any]:
     """Train the recipe's student on `run/dataset`, into `run/train/<student>`; returns paths and figures."""
+    freeze_holdout(recipe, new_version=new_holdout)
     job = _job_of_run(recipe, run)
-    leaks = _leaks(recipe, job.data, pairs=job.config.method != "sft")
+    leaks = _leaks(recipe, job.data, method=job.config.method)
     return {**run_training(job, quiet=quiet).as_json(), "holdout_leaks": leaks}
 
 
@@ -125,12 +153,17 @@ def _job_of_run(
     from distill.recipe import TrainConfig, parse
 
     changes = {key: value for key, value in (over or {}).items() if value is not None}
-    config: TrainConfig = parse(TrainConfig, {**recipe.train.model_dump(), **changes})
+    config: TrainConfig = parse(TrainConfig, _over(recipe.train.model_dump(), changes))
     if "model" not in changes:
         config = config.model_copy(update={"model": student_model(recipe)})
+    if teacher := (config.distillation.teacher if "distillation" not in changes else None):
+        beside = recipe.folder / Path(teacher).expanduser()
+        if beside.is_dir():
+            loss = config.distillation.model_copy(update={"teacher": str(beside)})
+            config = config.model_copy(update={"distillation": loss})
     target = out or run / "train" / student_name(config)
     first = recipe.seed if seed is None else seed
-    return Job(config, run / "dataset", None, target, first, adapter, recipe.folder)
+    return Job(config, run / "dataset", None, target, first, adapter)
 
 
 def needed(value: T | None, option: str) -> T:
@@ -148,22 +181,27 @@ def student_model(recipe: Recipe) -> str:
 
 
 def _only_with_pairs(job: Job) -> None:
-    if job.adapter is not None and job.config.method == "sft":
-        raise InputError("goes on from an adapter with --method dpo only", field="--adapter")
+    if job.adapter is not None and job.config.method not in ("dpo", "kto", "orpo"):
+        raise InputError("goes on from an adapter with --method dpo, kto or orpo", field="--adapter")
+    if job.mix is not None and job.config.method != "sft":
+        raise InputError("general rows are answers: they go with --method sft only", field="--mix")
 
 
-def _leaks(recipe: Recipe, dataset: Path, *, pairs: bool) -> int | None:
+def _leaks(recipe: Recipe, dataset: Path, *, method: str) -> int | None:
     """Holdout items that the training rows ask; None without a holdout."""
     if recipe.evaluate is None:
         return None
     from distill.assets import find
     from distill.evaluate import find_leaks, read_holdout
-    from distill.train import PairData, TrainData
+    from distill.train import MarkedData, PairData, TrainData
 
     holdout = read_holdout(find("data", recipe.evaluate.holdout, base=recipe.folder))
-    asked = (
-        [pair.ending(pair.chosen) for pair in PairData.read(dataset).train] if pairs else TrainData.read(dataset).train
-    )
+    if method == "kto":
+        asked = [row.conversation for row in MarkedData.read(dataset).train]
+    elif method in ("dpo", "orpo"):
+        asked = [pair.ending(pair.chosen) for pair in PairData.read(dataset).train]
+    else:
+        asked = list(TrainData.read(dataset).train)
     leaks = find_leaks(holdout, asked)
     if leaks:
         first = leaks[0]
@@ -208,6 +246,12 @@ def _config(settings: str, over: dict[str, Any]) -> TrainConfig:
     value, lines = read_yaml(path)
     if not isinstance(value, dict):
         raise InputError("should hold the keys of a `train:` section", path=path)
-    return parse(
-        TrainConfig, {**value, **{key: item for key, item in over.items() if item is not None}}, path=path, lines=lines
-    )
+    given = {key: item for key, item in over.items() if item is not None}
+    return parse(TrainConfig, _over(cast("dict[str, Any]", value), given), path=path, lines=lines)
+
+
+def _over(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What options say over the settings; the teacher leaves the rest of its section as it is."""
+    if "distillation" in given:
+        given = {**given, "distillation": {**(settings.get("distillation") or {}), **given["distillation"]}}
+    return {**settings, **given}

@@ -12,15 +12,26 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from distill.cli.console import err, safe
+from distill.errors import InputError
 
 if TYPE_CHECKING:
     from distill.recipe import TrainConfig
     from distill.train import Conversation, Progress, TrainData, TrainResult
     from distill.train.task import Score
 
-__all__ = ["Job", "plan_training", "run_training"]
+__all__ = ["Job", "Mix", "one_voice", "plan_training", "run_training"]
 
 _LINE_EVERY = 10.0
+
+
+@dataclass(frozen=True)
+class Mix:
+    """General rows among the training rows."""
+
+    path: Path
+    share: float
+    against: tuple[Path, ...]
+    """Holdouts that they must not repeat."""
 
 
 @dataclass(frozen=True)
@@ -34,27 +45,36 @@ class Job:
     seed: int
     adapter: Path | None = None
     """Preference training goes on from it."""
-    folder: Path = Path()
-    """Where relative paths of the settings start."""
+    mix: Mix | None = None
 
 
 def run_training(job: Job, *, overwrite: bool = False, quiet: bool = False) -> TrainResult:
     """Read the rows, train by the method of the settings, tell a person about it on stderr."""
-    from distill.train import PairData, train, train_preferences
+    from distill.train import MarkedData, PairData, TrainData, read_stored, train, train_distillation, train_preferences
+    from distill.train.team import members
 
     config = job.config
     common: dict[str, Any] = {"seed": job.seed, "progress": _shown(quiet), "overwrite": overwrite}
+    if config.method != "sft" and members() > 1:
+        raise InputError("trains in one process", field="train.method", hint="several are for method: sft")
     with _stopping() as stop:
         if config.method == "sft":
             rows = _rows(job)
             said = f"{len(rows.train)} rows, {len(rows.validation)} watched"
             err.print(f"training {config.adapter} on {said}", markup=False)
             result = train(config, rows, job.out, stop=stop, score=_score(config), **common)
+        elif config.method in ("distill", "on-policy"):
+            rows = TrainData.read(job.data, job.validation)
+            stored = None if config.distillation.teacher else read_stored(job.data, job.validation)
+            err.print(f"{config.method} on {len(rows.train)} rows, {len(rows.validation)} watched", markup=False)
+            result = train_distillation(config, rows, job.out, said=stored, stop=stop, **common)
         else:
-            pairs = PairData.read(job.data, job.validation)
-            said = f"{len(pairs.train)} pairs, {len(pairs.validation)} watched"
+            kind = MarkedData if config.method == "kto" else PairData
+            answers = kind.read(job.data, job.validation)
+            things = "marked answers" if config.method == "kto" else "pairs"
+            said = f"{len(answers.train)} {things}, {len(answers.validation)} watched"
             err.print(f"{config.method} on {said}", markup=False)
-            result = train_preferences(config, pairs, job.out, adapter=job.adapter, stop=stop, **common)
+            result = train_preferences(config, answers, job.out, adapter=job.adapter, stop=stop, **common)
     _tell(config, result)
     return result
 
@@ -65,6 +85,8 @@ def plan_training(job: Job) -> dict[str, Any]:
     from distill.train.bases import start_from
 
     config = job.config
+    if config.method not in ("sft", "dpo", "orpo"):
+        raise InputError(f"does not know the memory of method {config.method}", field="--plan")
     if job.adapter is not None:
         start = start_from(job.adapter, config.model or None)
         held = {"adapter": "qlora" if start.four_bit else "lora", "model": str(start.base.folder), "dtype": start.dtype}
@@ -83,12 +105,29 @@ def plan_training(job: Job) -> dict[str, Any]:
 
 
 def _rows(job: Job) -> TrainData:
-    """The rows of supervised training, general data mixed in where the settings say so."""
+    """The rows of supervised training, with the general ones that `--mix` adds.
+
+    They pass the filters that `dataset.mix` of a recipe puts them through: exact copies of each other go, and what the
+    holdouts hold.
+    """
     from distill.train import TrainData
 
     rows = TrainData.read(job.data, job.validation)
-    mix = job.config.mix
-    return rows if mix is None else rows.mixed(job.folder / Path(mix.data).expanduser(), mix.share, seed=job.seed)
+    if job.mix is None:
+        return rows
+    from distill.filters.selection.mixing import general_rows, wanted_rows
+    from distill.recipe import EvalSet
+    from distill.train.data import conversation
+
+    sets = [EvalSet(path=str(path.expanduser().resolve())) for path in job.mix.against]
+    path = job.mix.path.expanduser()
+    wanted = wanted_rows(len(rows.train), job.mix.share)
+    mixed = general_rows(path, wanted, folder=Path.cwd(), eval_sets=sets)
+    lost = "".join(f", {count} left out by {name}" for name, count in mixed.rejected.items())
+    err.print(safe(f"{len(mixed.records)} general rows of {path.name}{lost}"))
+    if mixed.note:
+        err.print(safe(mixed.note))
+    return rows.mixed((conversation(record, path=path) for record in mixed.records), path.name)
 
 
 def _score(config: TrainConfig) -> Score | None:
@@ -118,21 +157,40 @@ def _tell(config: TrainConfig, result: TrainResult) -> None:
     if facts.get("advice"):
         err.print(Text(facts["advice"], style="yellow"))
     if held_out := facts.get("held_out"):
-        said = f"accuracy {held_out['accuracy']:.3f}, margin {held_out['margin']:.3f}"
-        likely = f"{held_out['prefers_chosen_before']:.3f} before, {held_out['prefers_chosen']:.3f} after"
-        err.print(f"{held_out['pairs']} held-out pairs: {said}; chosen answer the more probable: {likely}")
-    rows = "rows" if config.method == "sft" else "pairs"
+        err.print(_held_out(held_out))
+    rows = "pairs" if config.method in ("dpo", "orpo") else "rows"
     if facts["dropped_long"]:
         left_out = f"{facts['dropped_long']} {rows} longer than {config.max_length} tokens were left out"
         err.print(Text(left_out, style="yellow"))
+    if facts.get("divided_rows"):
+        err.print(f"{facts['divided_rows']} longer ones were split between turns")
+    if facts.get("micro_batch_reason"):
+        err.print(Text(facts["micro_batch_reason"], style="yellow"))
     if facts.get("thinking_lost"):
         lost = f"the chat template takes the reasoning out of {facts['thinking_lost']} answers: it is not trained"
         err.print(Text(lost, style="yellow"))
+    if facts.get("rows_apart"):
+        apart = f"the teacher split {facts['rows_apart']} answers into other tokens: they learn by cross-entropy alone"
+        err.print(Text(apart, style="yellow"))
     if facts.get("dropped_equal"):
         err.print(Text(f"{facts['dropped_equal']} pairs of equal answers were left out", style="yellow"))
     err.print("one example, trained tokens between ⟦ and ⟧:")
     err.print(safe(facts["example"]["text"], limit=1200))
     err.print(safe(str(result.adapter or result.model)))
+
+
+def _held_out(figures: dict[str, Any]) -> str:
+    """What the rows that were not trained on say, in one line."""
+    if "divergence" in figures:
+        before, after = figures["divergence_before"], figures["divergence"]
+        return f"divergence from the teacher on validation rows: {before:.4f} nats a token before, {after:.4f} after"
+    said = f"accuracy {figures['accuracy']:.3f}"
+    if figures["margin"] is not None:
+        said += f", margin {figures['margin']:.3f}"
+    if "answers" in figures:
+        return f"{figures['answers']} held-out answers: {said}"
+    likely = f"{figures['prefers_chosen_before']:.3f} before, {figures['prefers_chosen']:.3f} after"
+    return f"{figures['pairs']} held-out pairs: {said}; chosen answer the more probable: {likely}"
 
 
 def _shown(quiet: bool) -> Callable[[Progress], None]:
@@ -157,6 +215,18 @@ def _shown(quiet: bool) -> Callable[[Progress], None]:
             err.print(text, markup=False)
 
     return show
+
+
+@contextlib.contextmanager
+def one_voice() -> Generator[None]:
+    """Of several processes of one training only the first speaks; what fails is told by the one that fails."""
+    from distill.train.team import leads
+
+    err.quiet = not leads()
+    try:
+        yield
+    finally:
+        err.quiet = False
 
 
 @contextlib.contextmanager

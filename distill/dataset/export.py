@@ -33,6 +33,8 @@ __all__ = ["DatasetReport", "write_dataset"]
 pc: Any = pyarrow.compute
 _BATCH = 1024
 _COLUMNS = ("id", "messages", "chosen", "rejected", "reasoning", "answer")
+_LATER = ("logprobs",)
+"""Columns that runs of earlier versions lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def write_dataset(
         for split in rows:
             temporary = stack.enter_context(atomic_path(out / f"{split}.jsonl"))
             files[split] = stack.enter_context(temporary.open("wb"))
-        for batch in _read(rows_parquet, ("slot", "seeds", *_COLUMNS)):
+        for batch in _read(rows_parquet, ("slot", "seeds", *_COLUMNS), also=_LATER):
             for record in batch.to_pylist():
                 side = "validation" if splitter.is_validation(record["slot"], record["seeds"] or ()) else "train"
                 item = to_training(record, layout, template=config.reasoning_template)
@@ -130,13 +132,15 @@ def _layout(rows_parquet: Path, config: DatasetConfig) -> tuple[Format, list[str
     return "messages", [without] if chains else []
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+def _read(path: Path, columns: tuple[str, ...], *, also: tuple[str, ...] = ()) -> Iterator[pa.RecordBatch]:
+    """Batches of these columns, and of those of `also` that are there."""
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise InputError(f"not the rows of a run: no column {', '.join(missing)}", path=path)
-            yield from (batch.select(columns) for batch in file.iter_batches(batch_size=_BATCH, columns=list(columns)))
+            wanted = [*columns, *(name for name in also if name in file.schema_arrow.names)]
+            yield from (batch.select(wanted) for batch in file.iter_batches(batch_size=_BATCH, columns=wanted))
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"cannot be read: {str(error).splitlines()[0]}", path=path) from None
 

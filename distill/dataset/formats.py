@@ -34,6 +34,7 @@ def to_training(record: Record, format: Format, *, template: str = "{reasoning}\
 
     Args:
         record: `messages`, and `chosen`, `rejected`, `reasoning`, `answer` where the row has them.
+            `logprobs` of the answer go along with `messages` and `prompt_completion`.
         template: for `reasoning`; `{reasoning}` and `{answer}` are filled in.
 
     Raises:
@@ -56,13 +57,14 @@ def to_training(record: Record, format: Format, *, template: str = "{reasoning}\
         answer = record.get("answer")
         values = {"reasoning": reasoning, "answer": turns[-1]["content"] if answer is None else answer}
         return {"messages": [*turns[:-1], _assistant(_SLOT.sub(lambda match: values[match.group(1)], template))]}
+    told = {"logprobs": record["logprobs"]} if record.get("logprobs") else {}
     if format == "prompt_completion":
-        return {"prompt": turns[:-1], "completion": turns[-1:]}
+        return {"prompt": turns[:-1], "completion": turns[-1:], **told}
     if format == "alpaca":
         return _alpaca(record, turns)
     if format == "sharegpt":
         return {"conversations": [{"from": _TO_SHAREGPT[t["role"]], "value": t["content"]} for t in turns]}
-    return {"messages": turns}
+    return {"messages": turns, **told}
 
 
 def from_training(item: Record, format: Format, *, template: str = "{reasoning}\n{answer}") -> dict[str, Any]:

@@ -18,11 +18,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from distill.dataset.schema import FAILED_SCHEMA, MESSAGE, ROW_SCHEMA
+from distill.dataset.schema import FAILED_SCHEMA, LOGPROB, MESSAGE, ROW_SCHEMA
 from distill.errors import FailureClass, UnreadableText
 from distill.io import check_text
 from distill.planning import Slot
-from distill.teachers import Message
+from distill.teachers import Message, TokenLogprob
 
 __all__ = [
     "ROW_SCHEMA",
@@ -56,6 +56,8 @@ class Row:
     prompt_digest: str = ""
     usage_input: int = 0
     usage_output: int = 0
+    logprobs: tuple[TokenLogprob, ...] | None = field(default=None, hash=False)
+    """Of the tokens of the last assistant turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def rows_to_table(rows: Sequence[Row]) -> pa.Table:
             "input_tokens": pa.array([row.usage_input for row in rows], pa.int64()),
             "output_tokens": pa.array([row.usage_output for row in rows], pa.int64()),
             "cost_usd": pa.array([float(row.cost) for row in rows], pa.float64()),
+            "logprobs": _logprobs([row.logprobs for row in rows]),
         }
     except UnicodeEncodeError:
         raise _unreadable(rows) from None
@@ -164,6 +167,26 @@ def _maps(values: Sequence[Mapping[str, Any]], item: pa.DataType) -> pa.Array:
     keys = [key for value in values for key in value]
     items = [entry for value in values for entry in value.values()]
     return pa.MapArray.from_arrays(_offsets([len(value) for value in values]), _text(keys), pa.array(items, item))
+
+
+def _logprobs(values: Sequence[tuple[TokenLogprob, ...] | None]) -> pa.Array:
+    kind = pa.list_(LOGPROB)
+    if all(value is None for value in values):
+        return pa.nulls(len(values), kind)
+    made = [
+        None
+        if value is None
+        else [
+            {
+                "token": said.token,
+                "logprob": said.logprob,
+                "top_logprobs": [{"token": token, "logprob": log} for token, log in said.top],
+            }
+            for said in value
+        ]
+        for value in values
+    ]
+    return pa.array(made, kind)
 
 
 def _readable(text: str) -> str:

@@ -11,6 +11,7 @@ __all__ = [
     "FAILED_SCHEMA",
     "FATE_FIELDS",
     "KEPT_SCHEMA",
+    "LOGPROB",
     "MESSAGE",
     "REJECTED_SCHEMA",
     "ROW_SCHEMA",
@@ -18,6 +19,10 @@ __all__ = [
 ]
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+
+_TOKEN = [("token", pa.string()), ("logprob", pa.float32())]
+LOGPROB = pa.struct([*_TOKEN, ("top_logprobs", pa.list_(pa.struct(_TOKEN)))])
+"""One token of an answer as its teacher saw it, in the shape of the chat completions API."""
 
 ROW_SCHEMA = pa.schema(
     [
@@ -42,11 +47,12 @@ ROW_SCHEMA = pa.schema(
         ("input_tokens", pa.int64()),
         ("output_tokens", pa.int64()),
         ("cost_usd", pa.float64()),
+        ("logprobs", pa.list_(LOGPROB)),
     ]
 )
 """Columns of a row at rest and in filters. `kind` is `standard` or the adversarial kind's name; `keys` find the raw
-answers in the store; kept rows have `verdicts` besides, rejected ones `filter`, `reason`, `evidence`, `matched_id`,
-`score`."""
+answers in the store; `logprobs` is null where the teacher was not asked for them; kept rows have `verdicts` besides,
+rejected ones `filter`, `reason`, `evidence`, `matched_id`, `score`."""
 
 
 VERDICTS_FIELD = pa.field("verdicts", pa.list_(pa.struct([("filter", pa.string()), ("score", pa.float64())])))

@@ -5,6 +5,7 @@ from distill.engine.generate import generate, generate_sync, open_run
 from distill.engine.prepare import Prepared, prepare
 from distill.engine.run import Run
 from distill.engine.rundir import RunDir, find_run, list_runs
+from distill.engine.scrape import exposed
 
 __all__ = [
     "Prepared",
@@ -12,6 +13,7 @@ __all__ = [
     "Run",
     "RunDir",
     "Summary",
+    "exposed",
     "find_run",
     "generate",
     "generate_sync",

@@ -56,6 +56,11 @@ class Account:
         return cls(leaves={leaf: LeafCount(target=target) for leaf, target in quota.items()})
 
     @property
+    def target(self) -> int:
+        """Rows wanted in all."""
+        return sum(count.target for count in self.leaves.values())
+
+    @property
     def rejected_total(self) -> int:
         return sum(sum(reasons.values()) for reasons in self.rejected.values())
 

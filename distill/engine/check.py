@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from distill.assets import find
+from distill.engine.hook import Hook
 from distill.engine.prepare import Prepared, prepare
 from distill.errors import InputError
 from distill.filters.cost import cost_notes
-from distill.gateway import price_for
+from distill.gateway import Address, price_for
 from distill.models import path as model_path
 from distill.recipe import Recipe, literal_secret, resolve_secret
 
@@ -35,7 +36,7 @@ def check(recipe: Recipe, *, workspace: Path | None = None) -> list[Finding]:
         prepared = prepare(recipe, workspace=workspace)
     except InputError as error:
         return [Finding("error", "files", str(error))]
-    for part in (_plan, _prompts, _filters, _teachers, _student):
+    for part in (_plan, _prompts, _filters, _teachers, _store, _student, _hook):
         try:
             findings.extend(part(prepared))
         except InputError as error:
@@ -111,6 +112,22 @@ def _teachers(prepared: Prepared) -> Iterator[Finding]:
                 f"the price of {teacher.model} is not known: add `price: {{input: …, output: …}}` (USD per million "
                 "tokens), or `budget: {unknown_price: tokens_only}`",
             )
+    for name, group in recipe.teacher_groups.items():
+        total = sum(group.share.values())
+        shares = ", ".join(f"{member} {share / total:.0%}" for member, share in group.share.items())
+        _, *others = group.order(next(iter(group.share)))
+        if len(group.share) > 1 and group.fallback is None:
+            instead = "one in place of another"
+        else:
+            instead = f"then {', '.join(others)}" if others else "nobody in place of another"
+        yield Finding("ok", f"teacher_groups.{name}", f"{shares}; {instead}")
+
+
+def _store(prepared: Prepared) -> Iterator[Finding]:
+    if prepared.store is not None:
+        yield Finding("ok", "store", Address(prepared.store.get_secret_value()).shown)
+    if literal_secret(prepared.recipe.store):
+        yield Finding("warn", "store", "its address stands in the recipe: write ${NAME} and set the variable instead")
 
 
 def _student(prepared: Prepared) -> Iterator[Finding]:
@@ -118,3 +135,15 @@ def _student(prepared: Prepared) -> Iterator[Finding]:
     if recipe.train is not None:
         model_path(recipe.train.model)
         yield Finding("ok", "train", f"student {recipe.train.model}, {recipe.train.adapter}")
+
+
+def _hook(prepared: Prepared) -> Iterator[Finding]:
+    recipe = prepared.recipe
+    if recipe.hook is None:
+        return
+    Hook(recipe.hook, folder=recipe.folder)
+    who = [f"runs {recipe.hook.command[0]}"] if recipe.hook.command else []
+    who += ["posts to the webhook"] if recipe.hook.webhook is not None else []
+    yield Finding("ok", "hook", f"{' and '.join(who)} when the run is {', '.join(recipe.hook.on)}")
+    if literal_secret(recipe.hook.webhook):
+        yield Finding("warn", "hook", "webhook stands in the recipe: write ${NAME} and set the variable instead")

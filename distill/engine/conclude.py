@@ -15,6 +15,7 @@ from decimal import Decimal
 
 from distill.engine.accounting import Account
 from distill.engine.events import State, Summary
+from distill.engine.ledger import Ledger
 from distill.engine.prepare import Prepared
 from distill.engine.rounds import BARREN_ROUNDS
 from distill.engine.rundir import RunDir
@@ -34,15 +35,16 @@ def conclude(
     account: Account,
     gateway: Gateway,
     *,
-    reused: Decimal,
+    ledger: Ledger,
     halt: DistillError | None,
     seconds: float,
     redactor: Redactor,
+    store_bytes: int = 0,
 ) -> Summary:
     """The summary of a session whose gateway is closed; `halt` is why it ended before its target, if it did."""
     recipe = prepared.recipe
     state: State
-    if account.kept >= recipe.plan.target:
+    if account.kept >= account.target:
         state, reason = "complete", f"{account.kept} rows kept"
     elif isinstance(halt, RunError):
         state, reason = "failed", str(halt)
@@ -61,12 +63,13 @@ def conclude(
         short=account.short() if state != "complete" else {},
         cost_usd=gateway.spent,
         unknown_cost_usd=gateway.unknown_cost,
-        reused_cost_usd=reused,
+        reused_cost_usd=ledger.reused,
         cost_by_fate_usd={
             "kept": account.cost_kept,
             "rejected": account.cost_rejected,
             "failed": account.cost_failed,
-            "pending": max(Decimal(0), gateway.spent + reused - decided),
+            **({"verdicts": ledger.verdicts} if ledger.verdicts else {}),
+            "pending": max(Decimal(0), gateway.spent + ledger.reused - ledger.verdicts - decided),
         },
         tokens=as_tokens(stats.values()),
         teachers={name: teacher.as_dict() for name, teacher in stats.items()},
@@ -74,6 +77,7 @@ def conclude(
         resumed_answers=sum(teacher.replayed + teacher.reused for teacher in stats.values()),
         requests=sum(teacher.sent for teacher in stats.values()),
         simulated=any(recipe.teachers[name].provider == "simulated" for name in stats),
+        store_bytes=store_bytes,
     )
 
 

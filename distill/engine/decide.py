@@ -56,9 +56,16 @@ class Decider:
         self._files.pop_all()
 
     async def decide(self, outcomes: list[Outcome]) -> list[Row]:
-        """Judge, count and write; returns the kept rows."""
+        """Judge, count and write; returns the kept rows.
+
+        Raises:
+            Halted, RunError: a filter asks a teacher, and the run is stopping; nothing of these outcomes was counted.
+        """
         rows = [item for _, items in outcomes for item in items if isinstance(item, Row)]
         failures = [item for _, items in outcomes for item in items if isinstance(item, Failure)]
+        table = rows_to_table(rows)
+        # Judging is pure computation of milliseconds to seconds: off the loop, so that requests go on.
+        verdicts = await asyncio.to_thread(self._chain.judge, table) if rows and self._chain.steps else None
         if self._chain.rewriters:
             hide = self._chain.hide
             failures = [replace(item, raw=hide(item.raw), message=hide(item.message)) for item in failures]
@@ -68,9 +75,7 @@ class Decider:
             self._failed.write(failures_to_table(failures))
         if not rows:
             return []
-        table = rows_to_table(rows)
-        # Judging is pure computation of milliseconds to seconds: off the loop, so that requests go on.
-        verdicts = await asyncio.to_thread(self._chain.judge, table) if self._chain.steps else self._chain.judge(table)
+        verdicts = verdicts or self._chain.judge(table)
         return self._settle(rows, table, verdicts)
 
     def _settle(self, rows: list[Row], table: pa.Table, verdicts: ChainVerdicts) -> list[Row]:

@@ -262,6 +262,7 @@ def _plays(prepared: Prepared, pilot: Pilot, used: Floats) -> Plays:
         used,
         prepared.planner().quota(recipe.plan.target),
         rows_per_slot=prepared.method().rows_per_slot,
+        expected_yield=recipe.plan.expected_yield,
         target=recipe.plan.target,
         max_rounds=recipe.plan.max_rounds,
         by_leaf=recipe.plan.balance == "leaf",

@@ -6,7 +6,8 @@ the run's own rules (`plan_round`, quotas). So the spread of the plays holds bot
 chance does. Two things that a small pilot cannot show are put in:
 
 - Slots that fail in ways not seen yet: refusals are cheaper than the pilot's mean, answers cut at max_tokens dearer.
-  Where the pilot has none that was cut, they weigh as much as one slot (the rule of succession).
+  Where the pilot has none that was cut, they weigh as much as one slot (the rule of succession). In every third play
+  there are none of them: most runs fail as their pilots did.
 - Repeats, which grow with the number of rows: the chance that a row is new is at most the share of rows seen once
   (Good, "The Population Frequencies of Species", 1953).
 
@@ -34,6 +35,7 @@ _LOW, _HIGH = 3.0, 97.0
 _UNSEEN = (0.25, 1.0, 2.0)
 """What slots that were not seen use, in means of the pilot's: refused, failed otherwise, cut."""
 _CUT = "failed: length"
+_NOTHING_UNSEEN = 1 / 3  # share of plays in which the run fails in no other ways than its pilot did
 _LEAF_TRUST = 10.0  # slots of a leaf at which its own trials weigh as much as all together
 
 
@@ -71,6 +73,7 @@ def play(
     quota: Mapping[tuple[str, ...], int],
     *,
     rows_per_slot: float,
+    expected_yield: float,
     target: int,
     max_rounds: int,
     by_leaf: bool,
@@ -100,10 +103,13 @@ def play(
     slots, kept, rounds, by_round = np.zeros(plays), np.zeros(plays), np.zeros(plays), np.zeros(shape)
     for n in range(plays):
         weights = chance.dirichlet(alpha)
+        if chance.random() < _NOTHING_UNSEEN:
+            weights[-unseen:] = 0.0
+            weights /= weights.sum()
         new = chance.beta(new_share[0] + 0.5, new_share[1] + 0.5) if new_share[1] else 1.0
         account = Account.open(quota)
         while account.kept < target and account.rounds < max_rounds:
-            wanted = plan_round(account, rows_per_slot=rows_per_slot)
+            wanted = plan_round(account, rows_per_slot=rows_per_slot, expected_yield=expected_yield)
             if not wanted:
                 break
             first = account.rounds == 0

@@ -19,7 +19,7 @@ from distill.engine.prepare import Prepared
 from distill.engine.rounds import plan_round
 from distill.engine.session import SlotAsk, teachers_used
 from distill.errors import AnswerError, TeacherError, first_of
-from distill.gateway import Gateway, SqliteStore, TeacherStats
+from distill.gateway import Gateway, TeacherStats
 from distill.planning import Slot
 from distill.recipe import PreferenceConfig, Recipe
 from distill.teachers import Answer, Request, Usage, make_teacher
@@ -89,7 +89,7 @@ class _Recorder:
             self._pending -= 1
         seconds = self._clock() - began
         step = _step(self._recipe, request.teacher, wave)
-        self._trial.used.append(Used(request.teacher, step, answer.usage, seconds, answer.key))
+        self._trial.used.append(Used(answer.teacher or request.teacher, step, answer.usage, seconds, answer.key))
         return answer
 
 
@@ -120,12 +120,13 @@ async def run_pilot(
     """
     recipe = prepared.recipe
     planner, method, chain = prepared.planner(), prepared.method(), prepared.chain()
-    wanted = plan_round(Account.open(planner.quota(recipe.plan.target)), rows_per_slot=method.rows_per_slot)
+    account = Account.open(planner.quota(recipe.plan.target))
+    wanted = plan_round(account, rows_per_slot=method.rows_per_slot, expected_yield=recipe.plan.expected_yield)
     trials = [Trial(slot) for slot in itertools.islice(planner.take(wanted), count)]
     teachers = {
         name: make_teacher(name, recipe.teachers[name], clock=clock, sleep=sleep) for name in teachers_used(recipe)
     }
-    store = SqliteStore.open(prepared.workspace / ".distill" / "answers.sqlite")
+    store = prepared.open_store()
     worked = time.process_time()
     try:
         async with Gateway(
@@ -136,6 +137,8 @@ async def run_pilot(
             budget=recipe.budget,
             clock=clock,
             sleep=sleep,
+            groups=recipe.teacher_groups,
+            seed=recipe.seed,
         ) as gateway:
 
             async def finish(trial: Trial) -> list[Row | Failure]:

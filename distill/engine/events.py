@@ -33,6 +33,8 @@ class Progress:
     input_tokens: int
     output_tokens: int
     cost_usd: Decimal
+    waiting: tuple[str, ...] = ()
+    """Teachers that are parked or given up, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class Summary:
     reused_cost_usd: Decimal
     """What answers that other runs had paid for would have cost."""
     cost_by_fate_usd: dict[str, Decimal]
-    """By kept, rejected, failed and pending; adds up to `cost_usd + reused_cost_usd`."""
+    """By kept, rejected, failed and pending, and `verdicts` that filters asked for; adds up to `cost_usd` and
+    `reused_cost_usd` together."""
     tokens: dict[str, int]
     teachers: dict[str, dict[str, Any]]
     seconds: float
@@ -59,6 +62,8 @@ class Summary:
     simulated: bool
     already_complete: bool = False
     dataset: dict[str, Any] = field(default_factory=dict[str, Any])
+    store_bytes: int = 0
+    """Size on disk of the answer store, which all runs of the workspace share."""
 
     @property
     def exit_code(self) -> int:
@@ -86,6 +91,7 @@ class Summary:
                 resumed_answers=told["resumed_answers"],
                 requests=told["requests"],
                 simulated=told.get("simulated", False),
+                store_bytes=told.get("store_bytes", 0),
                 dataset=told["dataset"],
             )
         except (KeyError, TypeError, AttributeError, ArithmeticError):
@@ -119,6 +125,7 @@ class Summary:
             "short": self.short,
             "teachers": self.teachers,
             "dataset": self.dataset,
+            "store_bytes": self.store_bytes,
         }
         if self.simulated:
             value["simulated"] = True

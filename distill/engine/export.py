@@ -18,6 +18,7 @@ from distill.engine.accounting import Account
 from distill.engine.prepare import Prepared
 from distill.engine.rundir import RunDir
 from distill.engine.session import teachers_used
+from distill.filters import Chain
 from distill.filters.selection.mixing import Mixed, general_rows, wanted_rows
 from distill.gateway import price_for
 from distill.io import write_bytes
@@ -25,8 +26,8 @@ from distill.io import write_bytes
 __all__ = ["export"]
 
 
-def export(prepared: Prepared, account: Account, directory: RunDir) -> dict[str, Any]:
-    """Write `dataset/` and `metrics.json` from the files of the run; returns what was written.
+def export(prepared: Prepared, account: Account, directory: RunDir, chain: Chain) -> dict[str, Any]:
+    """Write `dataset/`, `metrics.json` and what the filters have to tell; returns what was written of the dataset.
 
     Raises:
         InputError: the rows do not fit the layout that the recipe asks for.
@@ -69,5 +70,12 @@ def export(prepared: Prepared, account: Account, directory: RunDir) -> dict[str,
     metrics = {**counts, "leaves": account.leaves_as_json(), "dataset": {"format": report.format, "rows": report.rows}}
     if mixed is not None:
         metrics["mixed"] = {"rows": len(mixed.records), "rejected": mixed.rejected, "note": mixed.note}
+    if chain.calibrated:
+        metrics["calibrated"] = chain.calibrated
+    if chain.masked:
+        metrics["masked"] = chain.masked
+    if reports := chain.reports():
+        write_bytes(directory.decontamination, orjson.dumps(reports, option=orjson.OPT_INDENT_2))
+    chain.save(directory.index)
     write_bytes(directory.metrics, orjson.dumps(metrics, option=orjson.OPT_INDENT_2))
     return report.as_json()

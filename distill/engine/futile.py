@@ -24,6 +24,7 @@ _HINTS = {
     FailureClass.FILTERED: "Look at one with `distill preview`; the provider's content filter stops these prompts.",
     FailureClass.EMPTY: "Look at one with `distill preview`; does the model's name mean a chat model?",
     FailureClass.UNPARSED: "Look at one with `distill preview`; does the prompt ask for the structure of the schema?",
+    FailureClass.CONTEXT: "Shorten the prompts, lower max_tokens, or ask a model with a larger window.",
     FailureClass.UNREADABLE: "The server sends text that no file can hold; another model or server may be needed.",
 }
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from distill.engine.events import Summary
 from distill.engine.prepare import prepare
 from distill.engine.run import Run
 from distill.engine.rundir import RunDir, find_run
-from distill.errors import DistillError, Halted
-from distill.recipe import Recipe, load_recipe, parse
+from distill.engine.shards import name_of, origin_of
+from distill.errors import DistillError, Halted, InputError
+from distill.planning import Shard
+from distill.recipe import HookConfig, Recipe, load_recipe, parse
 
 __all__ = ["AnyRecipe", "generate", "generate_sync", "open_run"]
 
@@ -33,6 +35,8 @@ def open_run(
     workspace: Path | str | None = None,
     new: bool = False,
     detach: bool = False,
+    hook: HookConfig | None = None,
+    shard: Shard | None = None,
 ) -> Run:
     """The run that a recipe belongs to, ready to execute.
 
@@ -42,20 +46,26 @@ def open_run(
         workspace: where runs and answers stand; left out, the workspace around the recipe.
         new: begin another run even if one with the same inputs exists.
         detach: end as soon as everything waits for batches at the providers.
+        hook: told of the end instead of the recipe's own.
+        shard: only that part of the plan, in a run directory of its own.
 
     Raises:
         InputError: the recipe or a file it names is wrong.
     """
+    file = Path(recipe).name if isinstance(recipe, (str, Path)) else ""
     if isinstance(recipe, Mapping):
         recipe = parse(Recipe, recipe)
     elif not isinstance(recipe, Recipe):
         recipe = load_recipe(Path(recipe))
+    if hook is not None:
+        recipe = recipe.model_copy(update={"hook": hook})
     prepared = prepare(recipe, workspace=Path(workspace) if workspace is not None else None)
     if run is not None:
         directory = RunDir(Path(run))
     else:
-        directory = find_run(prepared.workspace, recipe.name, prepared.inputs, new=new)
-    return Run(prepared, directory, detach=detach)
+        directory = find_run(prepared.workspace, name_of(recipe.name, shard), prepared.inputs, new=new)
+    origin = origin_of(recipe, shard, directory.path, file)
+    return Run(prepared, directory, detach=detach, shard=shard, origin=origin)
 
 
 async def generate(
@@ -85,7 +95,7 @@ async def generate(
         if not left:
             await batches.put(rows)
 
-    task = asyncio.create_task(session.execute(emit))
+    task = asyncio.create_task(_execute(session, emit))
     try:
         while True:
             taking = asyncio.create_task(batches.get())
@@ -162,6 +172,19 @@ def generate_sync(
             with contextlib.suppress(RuntimeError):  # its loop is closed: it is done
                 call()
         thread.join()
+
+
+async def _execute(session: Run, emit: Callable[[list[Row]], Awaitable[None]]) -> Summary:
+    """The session, and the hook at its end; a hook that fails is noted in the log."""
+    try:
+        summary = await session.execute(emit)
+    except InputError:
+        raise  # nothing began
+    except Exception as error:
+        await session.notify(error)
+        raise
+    await session.notify()
+    return summary
 
 
 def _raise_unless_complete(summary: Summary) -> None:

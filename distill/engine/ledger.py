@@ -22,6 +22,8 @@ class Ledger:
     def __init__(self) -> None:
         self.reused = Decimal(0)
         """USD that other runs had paid for answers of this session."""
+        self.verdicts = Decimal(0)
+        """USD of answers that filters asked for: they belong to no row."""
         self._price: dict[str, Decimal] = {}
         self._billed: set[str] = set()
 
@@ -31,6 +33,15 @@ class Ledger:
             if answer.key in self._price:
                 return
             self._price[answer.key] = answer.cost
+        if answer.reused:
+            self.reused += answer.cost
+
+    def note_verdict(self, answer: Answer) -> None:
+        """An answer was given to a filter."""
+        if answer.key in self._price:
+            return
+        self._price[answer.key] = answer.cost
+        self.verdicts += answer.cost
         if answer.reused:
             self.reused += answer.cost
 

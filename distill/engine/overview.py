@@ -8,8 +8,9 @@ from typing import Any
 
 from distill.engine.rundir import RunDir, list_runs
 from distill.errors import InputError
+from distill.gateway import Address, own_store, size_of, store_address
 
-__all__ = ["overview"]
+__all__ = ["overview", "store_of"]
 
 
 def overview(workspace: Path) -> list[dict[str, Any]]:
@@ -18,6 +19,15 @@ def overview(workspace: Path) -> list[dict[str, Any]]:
     `running` means that a process holds the run now; a session that was killed is `interrupted`.
     """
     return [_entry(run) for run in list_runs(workspace)]
+
+
+def store_of(workspace: Path) -> tuple[str, int | None]:
+    """Where the workspace's answers are, and their bytes on disk; a server is not asked for them."""
+    address = store_address()
+    if address is not None:
+        return Address(address.get_secret_value()).shown, None
+    path = own_store(workspace)
+    return str(path), size_of(path)
 
 
 def _entry(run: RunDir) -> dict[str, Any]:

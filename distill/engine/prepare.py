@@ -5,17 +5,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from distill.assets import find, workspace_of
+from distill.errors import InputError
 from distill.filters import Chain, FilterContext, build_chain
+from distill.filters.custom import package_of
+from distill.filters.decontamination.doubts import Opinion
+from distill.gateway import Address, PostgresStore, SqliteStore, open_store, store_address
 from distill.io import digest
 from distill.methods import Method, build_method
-from distill.planning import Planner, Seed, Taxonomy, load_seeds, load_taxonomy
+from distill.planning import Planner, Seed, Shard, Taxonomy, load_seeds, load_taxonomy
 from distill.prompting import PromptBook
-from distill.recipe import EvalSet, FilterStep, Recipe, load_chain
+from distill.recipe import (
+    CustomStep,
+    DecontaminateStep,
+    EvalSet,
+    FilterStep,
+    Recipe,
+    VerdictConfig,
+    load_chain,
+    suggest,
+)
 
 __all__ = ["Prepared", "prepare"]
 
@@ -38,8 +53,10 @@ class Prepared:
     eval_sets: tuple[EvalSet, ...]
     inputs: str
     """Digest of all that decides the rows."""
+    store: SecretStr | None = None
+    """Address of the server that holds the answers; None: a file of the workspace."""
 
-    def planner(self) -> Planner:
+    def planner(self, shard: Shard | None = None) -> Planner:
         plan = self.recipe.plan
         return Planner(
             self.recipe.name,
@@ -48,14 +65,29 @@ class Prepared:
             seed=self.recipe.seed,
             seeds_per_slot=plan.seeds_per_slot,
             adversarial_share=plan.adversarial_share,
+            shard=shard,
         )
+
+    def open_store(self) -> SqliteStore | PostgresStore:
+        """The answer store, to be closed."""
+        return open_store(self.workspace, self.store)
+
+    def store_secrets(self) -> tuple[str, ...]:
+        """What of the store's address must stand in no text."""
+        return Address(self.store.get_secret_value()).secrets if self.store is not None else ()
 
     def method(self) -> Method:
         return build_method(self.recipe, self.prompts)
 
-    def chain(self) -> Chain:
+    def chain(self, opinion: Callable[[VerdictConfig], Opinion] | None = None) -> Chain:
+        """Args:
+        opinion: who gives verdicts; without it (a preview, an estimate) thresholds decide alone.
+        """
         seeds = [(seed.id, seed.text) for seed in (*self.taxonomy.seeds(), *self.seeds)]
-        return build_chain(self.steps, FilterContext(folder=self.recipe.folder, seeds=seeds, eval_sets=self.eval_sets))
+        return build_chain(
+            self.steps,
+            FilterContext(folder=self.recipe.folder, seeds=seeds, eval_sets=self.eval_sets, opinion=opinion),
+        )
 
 
 def prepare(recipe: Recipe, *, workspace: Path | None = None) -> Prepared:
@@ -78,7 +110,9 @@ def prepare(recipe: Recipe, *, workspace: Path | None = None) -> Prepared:
     for name in names:
         digests[f"prompt {name}"] = prompts.get(name).digest
     steps = load_chain(recipe.filters, folder) if isinstance(recipe.filters, str) else recipe.filters
+    _check_verdicts(steps, recipe)
     digests["filters"] = digest([step.model_dump(mode="json", by_alias=True) for step in steps])
+    digests |= _beside(steps, folder)
     eval_sets = _eval_sets(recipe)
     for eval_set in eval_sets:
         digests[f"eval {eval_set.path}"] = _file(find("data", eval_set.path, base=folder))
@@ -95,7 +129,40 @@ def prepare(recipe: Recipe, *, workspace: Path | None = None) -> Prepared:
         steps=tuple(steps),
         eval_sets=eval_sets,
         inputs=digest(digests),
+        store=store_address(recipe.store),
     )
+
+
+def _check_verdicts(steps: Sequence[FilterStep], recipe: Recipe) -> None:
+    for step in steps:
+        verdict = step.verdict if isinstance(step, DecontaminateStep) else None
+        if verdict is None:
+            continue
+        if not isinstance(verdict.teacher, str):
+            hint = f"put the teacher into `teachers:` and give its name; there are {', '.join(recipe.teachers)}"
+            raise InputError("in a recipe a verdict's teacher is a name", field="filters.verdict.teacher", hint=hint)
+        known = (*recipe.teachers, *recipe.teacher_groups)
+        if verdict.teacher not in known:
+            what = f"no such teacher: {verdict.teacher!r}; {suggest(verdict.teacher, known)}"
+            raise InputError(what, field="filters.verdict.teacher")
+
+
+def _beside(steps: Sequence[FilterStep], folder: Path) -> dict[str, str]:
+    """What decides beside the steps themselves: files that rows are compared with, packages that bring filters."""
+    found: dict[str, str] = {}
+    for step in steps:
+        if isinstance(step, CustomStep):
+            found[f"filter {step.filter}"] = package_of(step)
+        for other in getattr(step, "against", ()):
+            if not other.path.startswith("hub:"):
+                found[f"against {other.path}"] = _file(find("data", other.path, base=folder))
+        if (clean := getattr(step, "clean", None)) is not None:
+            found[f"clean {clean}"] = _file(find("data", clean, base=folder))
+        if (index := getattr(step, "index", None)) is not None and (
+            path := folder / Path(index).expanduser()
+        ).is_file():
+            found[f"index {index}"] = _file(path)
+    return found
 
 
 def _eval_sets(recipe: Recipe) -> tuple[EvalSet, ...]:

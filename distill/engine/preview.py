@@ -13,7 +13,7 @@ from distill.dataset import Failure, Fate, Row, rows_to_table
 from distill.engine.prepare import Prepared
 from distill.engine.session import SlotAsk, teachers_used
 from distill.errors import AnswerError, TeacherError
-from distill.gateway import Gateway, SqliteStore
+from distill.gateway import Gateway
 from distill.planning import Slot
 from distill.teachers import Answer, Request, make_teacher
 
@@ -67,10 +67,16 @@ async def preview(prepared: Prepared, count: int) -> list[Specimen]:
     slots = list(itertools.islice(prepared.planner().slots(), count))
     method, chain = prepared.method(), prepared.chain()
     teachers = {name: make_teacher(name, recipe.teachers[name]) for name in teachers_used(recipe)}
-    store = SqliteStore.open(prepared.workspace / ".distill" / "answers.sqlite")
+    store = prepared.open_store()
     try:
         async with Gateway(
-            teachers, recipe.teachers, store, run=f"preview {prepared.inputs[:16]}", budget=recipe.budget
+            teachers,
+            recipe.teachers,
+            store,
+            run=f"preview {prepared.inputs[:16]}",
+            budget=recipe.budget,
+            groups=recipe.teacher_groups,
+            seed=recipe.seed,
         ) as gateway:
 
             async def finish(slot: Slot) -> tuple[_Recorder, list[Row | Failure]]:

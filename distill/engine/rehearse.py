@@ -131,7 +131,7 @@ def rehearsed(recipe: Recipe, plan: Plan) -> Recipe:
                 "simulate": Simulation.model_validate(behaviour),
             }
         )
-    return recipe.model_copy(update={"teachers": teachers})
+    return recipe.model_copy(update={"teachers": teachers, "hook": None})
 
 
 class Rehearsal:
@@ -145,7 +145,7 @@ class Rehearsal:
         self._path, self._plan = path, plan
         prepared = prepare(rehearsed(load_recipe(path), plan))
         self.folder = _next_folder(prepared.workspace / "rehearsals", prepared.recipe.name)
-        self._prepared = replace(prepared, workspace=self.folder)
+        self._prepared = replace(prepared, workspace=self.folder, store=None)
         self.speed = plan.speed or _speed(self._prepared.recipe)
         self.crashes: list[Crash] = []
         self.lag = 0.0
@@ -257,7 +257,7 @@ async def _session(given: dict[str, Any]) -> None:
     """A session that kills itself once enough answers are stored."""
     plan = Plan(given["behaviour"])
     folder = Path(given["folder"])
-    prepared = replace(prepare(rehearsed(load_recipe(Path(given["path"])), plan)), workspace=folder)
+    prepared = replace(prepare(rehearsed(load_recipe(Path(given["path"])), plan)), workspace=folder, store=None)
     run = _run(prepared, given["speed"])
     began = time.monotonic()
 

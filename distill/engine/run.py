@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import platform
 import time
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from decimal import Decimal
-from importlib.metadata import version
 from typing import Any
 
 from distill.dataset import Row
 from distill.engine.accounting import Account
 from distill.engine.conclude import conclude
 from distill.engine.decide import Decider, Outcome
+from distill.engine.description import begun, check_same
 from distill.engine.events import Progress, Summary
 from distill.engine.export import export
 from distill.engine.futile import Futility
+from distill.engine.hook import Hook, ended
 from distill.engine.ledger import Ledger
 from distill.engine.log import RunLog
 from distill.engine.prepare import Prepared
@@ -33,12 +30,15 @@ from distill.engine.pump import Pump
 from distill.engine.rounds import plan_round
 from distill.engine.rundir import RunDir
 from distill.engine.session import SlotAsk, batching_of, secrets_of, teachers_used, width
+from distill.engine.shards import SealedTeacher, budget_of, first_round, teachers_of
+from distill.engine.standing import Standing
+from distill.engine.verdicts import verdicts_by
 from distill.errors import AnswerError, DistillError, Halted, InputError, RunError, TeacherError, first_of
-from distill.gateway import Event, Gateway, SqliteStore
+from distill.gateway import Event, Gateway
 from distill.io.disk import disk_error
 from distill.io.redact import Redactor
 from distill.methods import Method
-from distill.planning import Slot
+from distill.planning import Shard, Slot
 from distill.teachers import make_teacher
 
 __all__ = ["Run"]
@@ -46,7 +46,6 @@ __all__ = ["Run"]
 Emit = Callable[[list[Row]], Awaitable[None]]
 
 _BATCH = 256  # outcomes judged together: filters are vectorised, and the loop gets its turn in between
-_ANOTHER = "leave --run out to start the next run; answers already paid are used again"
 _WINDOW = 4096  # outcomes a fast worker may be ahead of the slowest
 
 
@@ -55,6 +54,9 @@ class Run:
 
     Args:
         detach: end as soon as everything waits for batches at the providers.
+        shard: the part of the plan that this run is.
+        sealed: ask nobody: slots whose answers are not stored stay pending (`distill merge`).
+        origin: what `run.json` says besides, of a shard or of a merged run.
     """
 
     def __init__(
@@ -63,6 +65,9 @@ class Run:
         directory: RunDir,
         *,
         detach: bool = False,
+        shard: Shard | None = None,
+        sealed: bool = False,
+        origin: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -73,16 +78,23 @@ class Run:
         recipe = prepared.recipe
         self._detach = detach
         self._clock, self._sleep = clock, sleep
-        self._started = clock()
-        self._planner = prepared.planner()
+        self._shard, self._sealed = shard, sealed
+        self._origin = dict(origin or {})
+        self._planner = prepared.planner(shard)
         self._by_leaf = recipe.plan.balance == "leaf"
         self._account = Account.open(self._planner.quota(recipe.plan.target))
-        self.secrets = secrets_of(recipe)
+        self._standing = Standing(self._account, target=self._account.target, clock=clock)
+        keys = (*secrets_of(recipe), *prepared.store_secrets())
+        self._hook = Hook(recipe.hook, folder=recipe.folder, secrets=keys) if recipe.hook is not None else None
+        self.secrets = (*keys, *(self._hook.secrets if self._hook is not None else ()))
         self._redactor = Redactor(self.secrets)
         self._log = RunLog(directory.log, self._redactor)
         self._gateway: Gateway | None = None
         self._pump: Pump[Slot, Outcome] | None = None
         self._halt: DistillError | None = None
+        self._deciding = True
+        self._missing = 0  # slots of a sealed run whose answers are not stored
+        self._store_bytes = 0
         self._futility = Futility()
         self._ledger = Ledger()
 
@@ -99,30 +111,22 @@ class Run:
 
     def progress(self) -> Progress:
         """Where the run stands now."""
-        account, seconds = self._account, self._clock() - self._started
-        target = self.prepared.recipe.plan.target
-        rate = account.kept / seconds if seconds > 0 else 0.0
-        stats = list(self._gateway.stats.values()) if self._gateway is not None else []
-        left = (target - account.kept) / rate if rate > 0 else None
-        return Progress(
-            target=target,
-            kept=account.kept,
-            planned=account.planned,
-            rejected={name: sum(reasons.values()) for name, reasons in account.rejected.items()},
-            failed=account.failed_total,
-            pending=account.pending,
-            round=account.rounds,
-            seconds=seconds,
-            rows_per_second=rate,
-            seconds_left=left,
-            in_flight=sum(teacher.in_flight for teacher in stats),
-            requests=sum(teacher.sent for teacher in stats),
-            reused=sum(teacher.replayed + teacher.reused for teacher in stats),
-            retries=sum(teacher.retries for teacher in stats),
-            input_tokens=sum(teacher.input for teacher in stats),
-            output_tokens=sum(teacher.output for teacher in stats),
-            cost_usd=self._gateway.spent if self._gateway is not None else Decimal(0),
-        )
+        return self._standing.progress()
+
+    def exposition(self) -> str:
+        """The same as metrics in Prometheus's text format."""
+        return self._standing.exposition(run=self.directory.name)
+
+    async def notify(self, error: Exception | None = None) -> list[str]:
+        """Tell the recipe's hook how the session ended, after `execute`; `error` is what it raised. Returns what went
+        wrong with telling, for a warning."""
+        if self._hook is None:
+            return []
+        event, told = ended(self.prepared.recipe.name, self.directory.path, self.summary, error)
+        warnings = await self._hook.tell(event, told)
+        with contextlib.suppress(OSError), self._log:
+            self._log.write("hook", told=event, warnings=warnings)
+        return warnings
 
     def finished(self) -> Summary | None:
         """The summary of this run if it is complete already, without running anything.
@@ -133,7 +137,7 @@ class Run:
         description = self.directory.describe()
         if description is None:
             return None
-        self._same_inputs(description)
+        check_same(description, self.prepared, self._shard, self.directory.path)
         if description.get("state") != "complete" or not self.directory.rows.is_file():
             return None
         if description["recipe"].get("dataset") != self.prepared.recipe.public()["dataset"]:
@@ -150,10 +154,12 @@ class Run:
             RunError: the run cannot go on (a refused key, a full disk); files hold what was decided.
         """
         try:
-            with self.directory.lock():
+            with self.directory.lock() as before:
                 description = self._describe()
                 with self._log:
                     self._log.write("session", run=description["id"], inputs=self.prepared.inputs)
+                    if before:
+                        self._log.write("taken_over", message=f"{before} ended without a word")
                     try:
                         return await self._session(description, emit)
                     except InputError:
@@ -172,33 +178,40 @@ class Run:
         recipe = self.prepared.recipe
         earlier = Summary.of_last(self.directory.path, description)
         teachers = {
-            name: make_teacher(name, recipe.teachers[name], clock=self._clock, sleep=self._sleep)
-            for name in teachers_used(recipe)
+            name: SealedTeacher(name, recipe.teachers[name])
+            if self._sealed
+            else make_teacher(name, recipe.teachers[name], clock=self._clock, sleep=self._sleep)
+            for name in teachers_used(recipe, self.prepared.steps)
         }
-        batching = batching_of(recipe, self.prepared.workspace, detach=self._detach)
-        store = SqliteStore.open(self.prepared.workspace / ".distill" / "answers.sqlite")
+        batching = None if self._sealed else batching_of(recipe, self.prepared.workspace, detach=self._detach)
+        store = self.prepared.open_store()
         try:
             gateway = Gateway(
                 teachers,
-                recipe.teachers,
+                teachers_of(recipe, self._shard),
                 store,
                 run=description["id"],
-                budget=recipe.budget,
+                budget=budget_of(recipe.budget, self._shard),
                 clock=self._clock,
                 sleep=self._sleep,
                 on_event=self._tell,
                 batching=batching,
+                groups=recipe.teacher_groups,
+                seed=recipe.seed,
             )
             self.directory.write(description)
-            self._gateway = gateway
+            self._gateway = self._standing.gateway = gateway
+            chain = self.prepared.chain(verdicts_by(gateway, self._ledger))
             with Decider(
-                self.prepared.chain(),
+                chain,
                 self._account,
                 self.directory.path,
-                target=recipe.plan.target,
+                target=self._account.target,
                 by_leaf=self._by_leaf,
             ) as decider:
                 await self._ask_and_decide(gateway, decider, emit)
+                with contextlib.suppress(RunError):  # a figure for people
+                    self._store_bytes = store.size()
                 if earlier is not None and self._broke_off_before(earlier):
                     decider.discard()
                 else:
@@ -214,13 +227,14 @@ class Run:
             self.directory,
             self._account,
             gateway,
-            reused=self._ledger.reused,
+            ledger=self._ledger,
             halt=self._halt,
-            seconds=self._clock() - self._started,
+            seconds=self._standing.seconds,
             redactor=self._redactor,
+            store_bytes=self._store_bytes,
         )
         if earlier is None:
-            dataset = await asyncio.to_thread(export, self.prepared, self._account, self.directory)
+            dataset = await asyncio.to_thread(export, self.prepared, self._account, self.directory, chain)
             summary = replace(summary, dataset=dataset)
         else:
             # Replay was broken off: the files of the session before hold more, and stay.
@@ -240,6 +254,8 @@ class Run:
             async with gateway:
                 if self._halt is not None:  # interrupted while the teachers were starting
                     gateway.drain()
+                if self._sealed:
+                    gateway.seal()
                 await self._rounds(gateway, decider, self.prepared.method(), emit)
         except* RunError as group:
             # Nothing more can be asked or stored; what was decided is good, and is written.
@@ -250,12 +266,14 @@ class Run:
 
     async def _rounds(self, gateway: Gateway, decider: Decider, method: Method, emit: Emit | None) -> None:
         account, plan = self._account, self.prepared.recipe.plan
-        while account.kept < plan.target and account.rounds < plan.max_rounds and self._halt is None:
-            wanted = plan_round(account, rows_per_slot=method.rows_per_slot)
+        first = first_round(self.prepared, self._shard, rows_per_slot=method.rows_per_slot) if self._shard else {}
+        while account.kept < account.target and account.rounds < plan.max_rounds and self._halt is None:
+            wanted = plan_round(account, rows_per_slot=method.rows_per_slot, expected_yield=plan.expected_yield)
+            wanted, first = first or wanted, {}
             if not wanted:
                 break
             account.rounds += 1
-            before = {leaf: account.leaves[leaf].kept for leaf in wanted}
+            before, missing = {leaf: account.leaves[leaf].kept for leaf in wanted}, self._missing
             self._log.write("round", round=account.rounds, slots=sum(wanted.values()), leaves=len(wanted))
             await self._round(wanted, gateway, decider, method, emit)
             for leaf, kept in before.items():
@@ -263,6 +281,10 @@ class Run:
                 count.slots += wanted[leaf]
                 count.barren_rounds = 0 if count.kept > kept else count.barren_rounds + 1
             self._log.write("round_end", round=account.rounds, **account.as_json())
+            if self._missing - missing == sum(wanted.values()):
+                break  # a sealed run: nothing more is stored
+        if self._missing and account.kept < account.target:
+            self._stop(Halted(f"{self._missing:,} slots of the plan have no stored answer"))
 
     async def _round(
         self,
@@ -273,8 +295,8 @@ class Run:
         emit: Emit | None,
     ) -> None:
         slots = sum(wanted.values())
-        undecided = slots
-        self._account.pending = round(slots * method.rows_per_slot)
+        undecided = slots + self._missing
+        self._account.pending = round(undecided * method.rows_per_slot)
 
         async def work(slot: Slot) -> Outcome | None:
             ask = SlotAsk(gateway, slot, self._ledger)
@@ -283,13 +305,25 @@ class Run:
             except (AnswerError, TeacherError) as error:
                 return slot.leaf, [ask.failure(error)]
             except (Halted, RunError) as error:
-                self._stop(error)
+                if self._sealed and isinstance(error, Halted) and self._halt is None:
+                    self._missing += 1
+                else:
+                    self._stop(error)
                 return None
 
         async def consume(outcomes: list[Outcome]) -> None:
             nonlocal undecided
-            kept = await decider.decide([(leaf, self._ledger.settle(items)) for leaf, items in outcomes])
+            if not self._deciding:
+                return
+            try:
+                kept = await decider.decide([(leaf, self._ledger.settle(items)) for leaf, items in outcomes])
+            except (Halted, RunError) as error:
+                # A filter could not ask. Rows after these would be judged without them: they all stay pending.
+                self._deciding = False
+                self._stop(error)
+                return
             undecided -= len(outcomes)
+            self._standing.decided()
             self._account.pending = round(undecided * method.rows_per_slot)
             futile = self._futility.watch(outcomes)
             if futile is not None:
@@ -316,40 +350,22 @@ class Run:
         """`run.json` of this directory, continued or begun."""
         existing = self.directory.describe()
         if existing is not None:
-            self._same_inputs(existing)
+            check_same(existing, self.prepared, self._shard, self.directory.path)
             recipe = self.prepared.recipe.public()  # budget, limits and layout may have changed
-            return {**existing, "recipe": recipe, "state": "running", "sessions": existing["sessions"] + 1}
+            session = {"recipe": recipe, "state": "running", "sessions": existing["sessions"] + 1}
+            return {**existing, **session, **self._origin}
         self.directory.refuse_foreign()
-        packages = ("distill", "pyarrow", "openai", "anthropic", "jinja2", "datasketch")
-        return {
-            "format": 1,
-            "id": uuid.uuid4().hex,
-            "recipe": self.prepared.recipe.public(),
-            "inputs": self.prepared.inputs,
-            "prompts": {name: self.prepared.prompts.get(name).digest for name in self.prepared.prompt_names},
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-            "host": {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()},
-            "state": "running",
-            "sessions": 1,
-        }
+        return {**begun(self.prepared), **self._origin}
 
     def _tell(self, event: Event) -> None:
+        self._standing.heard(event)
         # Answers are counted, not logged: a hundred thousand lines would hide the ten that matter.
         if event.kind != "answered":
             self._log.write(event.kind, teacher=event.teacher, message=event.message, seconds=round(event.seconds, 3))
 
-    def _same_inputs(self, description: dict[str, Any]) -> None:
-        if not isinstance(description.get("id"), str) or not isinstance(description.get("sessions"), int):
-            raise InputError("damaged: members are missing", path=self.directory.path / "run.json", hint=_ANOTHER)
-        if description["inputs"] != self.prepared.inputs:
-            raise InputError(
-                "this run was made with other inputs (recipe, taxonomy, prompts, filters or seeds have changed)",
-                path=self.directory.path,
-                hint=_ANOTHER,
-            )
-
     def _note(self, description: dict[str, Any], error: RunError) -> None:
         """Write down that the session failed, where that can still be written."""
+        self._standing.state = "failed"
         self._log.write("end", state="failed", reason=str(error))
         if self.summary is None and (self.directory.path / "run.json").exists():
             with contextlib.suppress(OSError):
@@ -357,6 +373,7 @@ class Run:
 
     def _finish(self, description: dict[str, Any], summary: Summary) -> None:
         value = summary.as_json()
+        self._standing.state = summary.state
         self._log.write("end", **value)
         self.directory.write(
             {

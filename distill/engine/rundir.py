@@ -7,10 +7,7 @@ inputs (recipe, taxonomy, prompts, chain, seeds) start the next run; what was pa
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import re
-import socket
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +16,8 @@ from typing import Any
 import orjson
 
 from distill.assets import workspace_of
-from distill.errors import InputError, RunLocked
+from distill.engine.lock import run_lock
+from distill.errors import InputError
 from distill.io import write_bytes
 from distill.recipe import suggest
 
@@ -55,6 +53,14 @@ class RunDir:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.json"
+
+    @property
+    def decontamination(self) -> Path:
+        return self.path / "decontamination.json"
+
+    @property
+    def index(self) -> Path:
+        return self.path / "index"
 
     @property
     def log(self) -> Path:
@@ -111,28 +117,15 @@ class RunDir:
             self.path.rmdir()
 
     @contextlib.contextmanager
-    def lock(self) -> Generator[None]:
-        """Hold the run for this process. The kernel frees the lock when the process ends, however it ends.
+    def lock(self) -> Generator[str]:
+        """Hold the run for this process. Yields who held it before and ended without a word, or nothing.
 
         Raises:
             RunLocked: another process holds it; says which.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                owner = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another process"
-                raise RunLocked(
-                    f"{self.path} is being written by {owner}",
-                    hint="wait for it to end, or name another directory with --run",
-                ) from None
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-            yield
-        finally:
-            os.close(descriptor)
+        with run_lock(self.path / ".lock") as before:
+            yield before
 
 
 def list_runs(workspace: Path) -> list[RunDir]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from distill.engine.ledger import Ledger
 from distill.errors import AnswerError, InputError, TeacherError
 from distill.gateway import Batching, BatchLedger, Gateway, TeacherStats
 from distill.planning import Slot
-from distill.recipe import Recipe, resolve_secret
+from distill.recipe import DecontaminateStep, FilterStep, Recipe, resolve_secret
 from distill.teachers import Answer, Request, make_batches
 
 __all__ = ["SlotAsk", "as_tokens", "batching_of", "secrets_of", "teachers_used", "width"]
@@ -23,7 +23,8 @@ class SlotAsk:
     """The ask of one slot.
 
     Two slots may render the same prompt and still want two different answers, so the sample number carries the
-    slot's index. At temperature 0 there is only one answer: it is asked for once and shared.
+    slot's index. At temperature 0 there is only one answer: it is asked for once and shared. The index is also the
+    slot's place among those that the teachers of a group share.
     """
 
     __slots__ = ("_answers", "_base", "_gateway", "_ledger", "_slot")
@@ -37,7 +38,10 @@ class SlotAsk:
 
     async def __call__(self, request: Request, *, sample: int = 0) -> Answer:
         shared = request.params.temperature == 0
-        answer = await self._gateway.ask(request, sample=sample if shared else self._base + sample)
+        if request.each is not None:  # whoever answers
+            shared = all(params.temperature == 0 for params in request.each.values())
+        number = sample if shared else self._base + sample
+        answer = await self._gateway.ask(request, sample=number, place=self._slot.index)
         self._answers.append(answer)
         if self._ledger is not None:
             self._ledger.note(answer, shared=shared)
@@ -53,7 +57,7 @@ class SlotAsk:
             raw=error.raw if isinstance(error, AnswerError) else "",
             keys=tuple(sorted({answer.key for answer in self._answers})),
             cost=sum((answer.cost for answer in self._answers), Decimal(0)),
-            teacher=self._answers[-1].teacher if self._answers else "",
+            teacher=error.teacher or (self._answers[-1].teacher if self._answers else ""),
         )
 
 
@@ -70,12 +74,16 @@ def secrets_of(recipe: Recipe) -> tuple[str, ...]:
     return tuple(found)
 
 
-def teachers_used(recipe: Recipe) -> list[str]:
-    """Names of the teachers that the method asks, in the order of the recipe."""
+def teachers_used(recipe: Recipe, steps: Sequence[FilterStep] = ()) -> list[str]:
+    """Names of the teachers that the method and the filters' steps ask, those of groups among them, in the order of the
+    recipe."""
     method = recipe.method
     named = {getattr(method, field, None) for field in ("teacher", "input_teacher", "judge")}
     named.update(getattr(method, "candidates", ()))
-    return [name for name in recipe.teachers if name in named]
+    asking = [step.verdict for step in steps if isinstance(step, DecontaminateStep) and step.verdict is not None]
+    named.update(str(verdict.teacher) for verdict in asking)
+    asked = {member for name in named if name is not None for member in recipe.members(name)}
+    return [name for name in recipe.teachers if name in asked]
 
 
 def width(recipe: Recipe) -> int:

@@ -1,4 +1,5 @@
-"""Asking: a voice is a teacher with its sampling resolved once; a draw is one answer, fit for use or lost.
+"""Asking: a voice is a teacher, or a group of them, with its sampling resolved once; a draw is one answer, fit for use
+or lost.
 
 What goes wrong with one request is a value here (`Lost`), never an exception, so that one failed sample does not
 take its neighbours along. `Halted` and `RunError` are the run's business and always pass through, after requests
@@ -39,10 +40,17 @@ class Voice:
     params: SamplingParams
     raised: SamplingParams | None = None
     """What a cut answer is asked for again with; None leaves it cut."""
+    members: Mapping[str, Voice] | None = None
+    """The voices of a group's teachers; `params` are then those of the first."""
 
     @classmethod
     def of(cls, recipe: Recipe, teacher: str, over: MethodConfig | None = None) -> Voice:
         """The teacher's own sampling, under the overrides of a method's section where that is given."""
+        names = recipe.members(teacher)
+        if names != (teacher,):
+            members = {name: cls.of(recipe, name, over) for name in names}
+            first = members[names[0]]
+            return cls(teacher, first.params, first.raised, members)
         own = recipe.teachers[teacher].sampling
         params = SamplingParams(
             max_tokens=over.max_tokens if over and over.max_tokens is not None else own.max_tokens,
@@ -51,6 +59,7 @@ class Voice:
             stop=own.stop,
             seed=own.seed,
             extra=own.extra,
+            top_logprobs=own.top_logprobs,
         )
         raised = replace(params, max_tokens=params.max_tokens * 2) if over and over.raise_max_tokens else None
         return cls(teacher, params, raised)
@@ -58,7 +67,28 @@ class Voice:
     def at(self, temperature: float) -> Voice:
         """The same voice at another temperature."""
         raised = None if self.raised is None else replace(self.raised, temperature=temperature)
-        return Voice(self.teacher, replace(self.params, temperature=temperature), raised)
+        members = None
+        if self.members is not None:
+            members = {name: voice.at(temperature) for name, voice in self.members.items()}
+        return Voice(self.teacher, replace(self.params, temperature=temperature), raised, members)
+
+    def request(self, messages: tuple[Message, ...], schema: Mapping[str, Any] | None) -> Request:
+        """A question in this voice."""
+        each = None if self.members is None else {name: voice.params for name, voice in self.members.items()}
+        return Request(self.teacher, messages, self.params, schema, each)
+
+    def louder(self) -> Voice | None:
+        """The voice that asks for a cut answer again; None leaves it cut."""
+        if self.raised is None:
+            return None
+        members = None
+        if self.members is not None:
+            members = {name: replace(one, params=one.raised or one.params) for name, one in self.members.items()}
+        return Voice(self.teacher, self.raised, None, members)
+
+    def of_member(self, teacher: str) -> Voice:
+        """The voice of the one that answered."""
+        return self if self.members is None else self.members.get(teacher, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +142,26 @@ async def draw(
     schema: Mapping[str, Any] | None = None,
 ) -> Spoken | Lost:
     """Ask once; once more with twice the tokens where the answer was cut and the voice may raise them."""
-    request = Request(voice.teacher, messages, voice.params, schema)
+    spoke = voice
     paid: tuple[Answer, ...] = ()
     try:
-        answer = await ask(request, sample=sample)
+        answer = await ask(voice.request(messages, schema), sample=sample)
         paid = (answer,)
-        if answer.finish == "length" and voice.raised is not None:
-            answer = await ask(replace(request, params=voice.raised), sample=sample)
+        if answer.finish == "length" and (louder := voice.louder()) is not None:
+            spoke = louder
+            answer = await ask(louder.request(messages, schema), sample=sample)
             paid = (*paid, answer)
     except AnswerError as error:
-        return Lost(error.failure, error.message, error.raw, paid, error.keys, voice.teacher)
+        return Lost(error.failure, error.message, error.raw, paid, error.keys, error.teacher or voice.teacher)
     except TeacherError as error:
-        return Lost(error.failure, error.message, paid[-1].text if paid else "", paid, (), voice.teacher)
+        said = paid[-1].text if paid else ""
+        return Lost(error.failure, error.message, said, paid, (), error.teacher or voice.teacher)
     if answer.finish == "stop" and answer.text and not answer.text.isspace():
         return Spoken(answer, paid)
     failure, message = _UNUSABLE[answer.finish]
     if failure is FailureClass.LENGTH:
-        message = f"{message} ({(voice.raised if len(paid) > 1 and voice.raised else voice.params).max_tokens})"
-    return Lost(failure, message, answer.text or answer.reasoning or "", paid, (), voice.teacher)
+        message = f"{message} ({spoke.of_member(answer.teacher).params.max_tokens})"
+    return Lost(failure, message, answer.text or answer.reasoning or "", paid, (), answer.teacher or voice.teacher)
 
 
 _UNUSABLE = {
@@ -165,7 +197,7 @@ async def draw_read(
             return Read(read(spoken.answer.text), spoken.answer, paid)
         except Unstructured as error:
             raw, problem = spoken.answer.text, str(error)
-    return Lost(FailureClass.UNPARSED, problem, raw, paid, (), voice.teacher)
+    return Lost(FailureClass.UNPARSED, problem, raw, paid, (), paid[-1].teacher or voice.teacher)
 
 
 def turns(user: str, *systems: str | None) -> tuple[Message, ...]:

@@ -7,6 +7,7 @@ the known forms (`[[A]]` is MT-Bench's, Zheng et al. 2023, arXiv:2306.05685) and
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 from distill.methods.asking import Lost, Read, Voice, draw_read, turns
@@ -24,13 +25,19 @@ WINNER_SCHEMA: dict[str, Any] = {
     "required": ["winner"],
     "additionalProperties": False,
 }
-SCORE_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    # An enumeration, because strict modes of some providers do not know `minimum` and `maximum`.
-    "properties": {"score": {"type": "integer", "enum": list(range(1, 11))}},
-    "required": ["score"],
-    "additionalProperties": False,
-}
+
+
+def _score_schema(top: int) -> dict[str, Any]:
+    return {
+        "type": "object",
+        # An enumeration, because strict modes of some providers do not know `minimum` and `maximum`.
+        "properties": {"score": {"type": "integer", "enum": list(range(1, top + 1))}},
+        "required": ["score"],
+        "additionalProperties": False,
+    }
+
+
+SCORE_SCHEMA = _score_schema(10)
 
 
 class Judge:
@@ -41,17 +48,20 @@ class Judge:
         self._prompt = prompt
         self._voice = voice
 
-    async def winner(self, ask: Ask, slot: Slot, question: str, a: str, b: str) -> Read[Winner] | Lost:
-        """A against B, in this order."""
-        extra = {"question": question, "a": a, "b": b}
+    async def winner(self, ask: Ask, slot: Slot, question: str, a: str, b: str, **more: str) -> Read[Winner] | Lost:
+        """A against B, in this order. `more` are further variables of the prompt."""
+        extra = {"question": question, "a": a, "b": b, **more}
         messages = turns(self._prompt.render(slot, **extra), self._prompt.render_system(slot, **extra))
         return await draw_read(ask, self._voice, messages, read_winner, schema=self._prompt.schema or WINNER_SCHEMA)
 
-    async def score(self, ask: Ask, slot: Slot, question: str, answer: str) -> Read[float] | Lost:
-        """From 1 to 10."""
-        extra = {"question": question, "answer": answer}
+    async def score(
+        self, ask: Ask, slot: Slot, question: str, answer: str, *, top: int = 10, **more: str
+    ) -> Read[float] | Lost:
+        """From 1 to `top`. `more` are further variables of the prompt."""
+        extra = {"question": question, "answer": answer, **more}
         messages = turns(self._prompt.render(slot, **extra), self._prompt.render_system(slot, **extra))
-        return await draw_read(ask, self._voice, messages, read_score, schema=self._prompt.schema or SCORE_SCHEMA)
+        schema = self._prompt.schema or (SCORE_SCHEMA if top == 10 else _score_schema(top))
+        return await draw_read(ask, self._voice, messages, lambda text: read_score(text, top), schema=schema)
 
 
 _ANY = Structure()
@@ -61,12 +71,6 @@ _WINNER_FORMS = (
     re.compile(r"\banswer\W{1,3}([AB])\W+(?:is|was)\W+(?:\w+\W+)?(?:better|best|preferred)\b", re.IGNORECASE),
 )
 _ALONE = re.compile(r"\W*(?:answer\s+)?(a|b|tie)\W*", re.IGNORECASE)
-_SCORE_FORMS = (
-    re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]"),
-    re.compile(r"\b(?:score|rating|grade)\b\W{0,6}(?:is\W+|of\W+)?(\d+(?:\.\d+)?)\b", re.IGNORECASE),
-    re.compile(r"\b(\d+(?:\.\d+)?)\s*(?:/|out of)\s*10\b", re.IGNORECASE),
-)
-_SCORE_ALONE = re.compile(r"\W*(\d+(?:\.\d+)?)(?:\s*(?:/|out of)\s*10)?\W*", re.IGNORECASE)
 
 
 def read_winner(text: str) -> Winner:
@@ -84,23 +88,32 @@ def read_winner(text: str) -> Winner:
     raise Unstructured('a JSON object such as {"winner": "A"} was expected, with "A", "B" or "tie"')
 
 
-def read_score(text: str) -> float:
-    """The score in a judge's answer, from 1 to 10.
+def read_score(text: str, top: int = 10) -> float:
+    """The score in a judge's answer, from 1 to `top`.
 
     Raises:
         Unstructured: there is none, there are several that differ, or it is out of range.
     """
+
+    forms, alone = _score_forms(top)
+
+    def in_range(said: str) -> float | None:
+        score = float(said)
+        return score if 1 <= score <= top else None
+
     said = _member(text, "score")
     if isinstance(said, (int, float)) and not isinstance(said, bool):
-        found: set[float | None] = {_score(str(said))}
+        found: set[float | None] = {in_range(str(said))}
     elif isinstance(said, str):
-        whole = _SCORE_ALONE.fullmatch(said)
-        found = {_score(whole.group(1)) if whole else None}
+        whole = alone.fullmatch(said)
+        found = {in_range(whole.group(1)) if whole else None}
     else:
-        found = _said(text, _SCORE_FORMS, _SCORE_ALONE, _score)
+        found = _said(text, forms, alone, in_range)
     if len(found) == 1 and (score := found.pop()) is not None:
         return score
-    raise Unstructured('a JSON object such as {"score": 7} was expected, with a whole number from 1 to 10')
+    example = 7 if top == 10 else top - 1
+    wanted = f'a JSON object such as {{"score": {example}}}'
+    raise Unstructured(f"{wanted} was expected, with a whole number from 1 to {top}")
 
 
 def _member(text: str, name: str) -> Any:
@@ -131,6 +144,12 @@ def _winner(said: str) -> Winner | None:
     return names.get(name)
 
 
-def _score(said: str) -> float | None:
-    score = float(said)
-    return score if 1 <= score <= 10 else None
+@lru_cache(maxsize=4)
+def _score_forms(top: int) -> tuple[tuple[re.Pattern[str], ...], re.Pattern[str]]:
+    """Forms of a score in prose, and of a text that is nothing but a score."""
+    forms = (
+        re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]"),
+        re.compile(r"\b(?:score|rating|grade)\b\W{0,6}(?:is\W+|of\W+)?(\d+(?:\.\d+)?)\b", re.IGNORECASE),
+        re.compile(rf"\b(\d+(?:\.\d+)?)\s*(?:/|out of)\s*{top}\b", re.IGNORECASE),
+    )
+    return forms, re.compile(rf"\W*(\d+(?:\.\d+)?)(?:\s*(?:/|out of)\s*{top})?\W*", re.IGNORECASE)

@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 
-__all__ = ["Number", "equal_numbers", "number"]
+__all__ = ["Number", "equal_numbers", "last_number", "number"]
 
 _LONGEST = 400  # characters: a final answer is short, and a thousand digits are not an answer
 _LARGEST_EXPONENT = 300
@@ -34,6 +34,13 @@ def number(text: str) -> Number | None:
     if len(found) != 1:
         return None
     return found.pop()
+
+
+def last_number(text: str) -> Number | None:
+    """The last number that stands in `text`, whatever else does; None where there is none."""
+    tail = text.rstrip()[-2 * _LONGEST :]
+    found = list(_NUMBER.finditer(_plain(tail)))
+    return _value(found[-1]) if found else None
 
 
 def equal_numbers(one: Number, other: Number, tolerance: float = 0.0) -> bool:

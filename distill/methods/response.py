@@ -44,7 +44,7 @@ class Response:
                 input_prompt,
                 Voice.of(recipe, writer, config),
                 items=config.items,
-                bare_list=recipe.teachers[writer].provider == "local",
+                bare_list=all(recipe.teachers[name].provider == "local" for name in recipe.members(writer)),
             )
         self._items = config.items
         self._samples = 1 if self._label is not None else config.samples
@@ -138,6 +138,7 @@ class Response:
             id=f"{slot.id}-{n}",
             slot=slot,
             messages=(*turns(user, system), Message("assistant", assistant)),
+            logprobs=answer.logprobs if self._label is None and assistant == answer.text.strip() else None,
             # What the teacher thought before it answered; a label was not thought of by anybody.
             reasoning=None if self._label is not None else answer.reasoning or None,
             teacher=answer.teacher or self._voice.teacher,

@@ -2,6 +2,7 @@
 
 from distill.planning.planner import Planner
 from distill.planning.seeds import load_seeds
+from distill.planning.shard import Shard
 from distill.planning.slot import Seed, Slot, Topic
 from distill.planning.taxonomy import RESERVED, Taxonomy, compile_taxonomy, load_taxonomy
 
@@ -9,6 +10,7 @@ __all__ = [
     "RESERVED",
     "Planner",
     "Seed",
+    "Shard",
     "Slot",
     "Taxonomy",
     "Topic",

@@ -18,6 +18,7 @@ from distill.planning.balance import Balance, odds
 from distill.planning.interleave import Interleave, apportion
 from distill.planning.mixing import key_of, mix, permuted
 from distill.planning.seeds import Pool, pool_for
+from distill.planning.shard import Shard
 from distill.planning.slot import Seed, Slot, Topic
 from distill.planning.taxonomy import Taxonomy, Twist, exact
 
@@ -37,6 +38,7 @@ class Planner:
         seed: the recipe's seed: another one gives another sequence.
         seeds_per_slot: examples a slot carries.
         adversarial_share: goes before the taxonomy's own share.
+        shard: the part of the plan that `quota` and `take` are about; left out, the whole.
 
     Raises:
         InputError: a share is asked for and the taxonomy names no adversarial kind.
@@ -51,6 +53,7 @@ class Planner:
         seed: int = 0,
         seeds_per_slot: int = 2,
         adversarial_share: float | None = None,
+        shard: Shard | None = None,
     ) -> None:
         if adversarial_share and not taxonomy.twists:
             raise InputError(
@@ -59,6 +62,7 @@ class Planner:
                 hint="add kinds under `adversarial:` in the taxonomy, or leave the share out",
             )
         self._name = recipe_name
+        self._shard = shard
         self._seed = seed
         self._taxonomy = taxonomy
         share = taxonomy.share if adversarial_share is None else exact(float(adversarial_share))
@@ -80,8 +84,9 @@ class Planner:
         return tuple(topic.path for topic in self._topics)
 
     def quota(self, target: int) -> dict[tuple[str, ...], int]:
-        """The target split over the leaves by their shares, in whole numbers that add up to it."""
-        return dict(zip(self.leaves, apportion(target, self._shares), strict=True))
+        """The target (the shard's part) split over the leaves by their shares, in whole numbers that add up to it."""
+        whole = dict(zip(self.leaves, apportion(target, self._shares), strict=True))
+        return whole if self._shard is None else self._shard.quota(whole)
 
     def slots(self) -> Iterator[Slot]:
         """The sequence from its beginning, without end."""
@@ -116,7 +121,7 @@ class Planner:
             yield self._slot(draft)
         missing = sum(left.values())
         if self._cursor is None:
-            self._cursor = self._drafts()
+            self._cursor = self._drafts() if self._shard is None else self._shard.deal(self._drafts())
         while missing:
             draft = next(self._cursor)
             leaf = draft[1]

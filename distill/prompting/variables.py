@@ -29,6 +29,7 @@ EXTRA: dict[str, Any] = {
     "a": "(the first answer)",
     "b": "(the second answer)",
     "answer": "(the answer)",
+    "known": "(the known answer)",
 }
 """Variables that methods add, with what `check` puts in their place."""
 

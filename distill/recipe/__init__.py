@@ -1,5 +1,6 @@
 """What a user declares: pydantic models that accept nothing they do not know."""
 
+from distill.recipe.distillation import DistillationLoss
 from distill.recipe.evaluate import EvaluateConfig
 from distill.recipe.filters import (
     AgreementStep,
@@ -26,7 +27,10 @@ from distill.recipe.filters import (
     SemanticStep,
     TagsStep,
     TruncationStep,
+    VerdictConfig,
 )
+from distill.recipe.groups import TeacherGroup
+from distill.recipe.hook import HookConfig, HookEvent
 from distill.recipe.loading import load_chain, load_recipe, parse, parse_file
 from distill.recipe.method import Check, MethodConfig, PreferenceConfig, ReasoningConfig, ResponseConfig
 from distill.recipe.output import Budget, DatasetConfig
@@ -43,7 +47,7 @@ from distill.recipe.teachers import (
     literal_secret,
     resolve_secret,
 )
-from distill.recipe.train import GeneralData, LoraConfig, PreferenceLoss, TrainConfig, WatchConfig
+from distill.recipe.train import LoraConfig, PreferenceLoss, TrainConfig, WatchConfig
 
 __all__ = [
     "AgreementStep",
@@ -55,13 +59,15 @@ __all__ = [
     "CustomStep",
     "DatasetConfig",
     "DecontaminateStep",
+    "DistillationLoss",
     "DiversityStep",
     "EvalSet",
     "EvaluateConfig",
     "ExactStep",
     "FilterStep",
     "Filters",
-    "GeneralData",
+    "HookConfig",
+    "HookEvent",
     "LanguageStep",
     "LeakageStep",
     "LengthStep",
@@ -88,8 +94,10 @@ __all__ = [
     "Simulation",
     "TagsStep",
     "TeacherConfig",
+    "TeacherGroup",
     "TrainConfig",
     "TruncationStep",
+    "VerdictConfig",
     "WatchConfig",
     "literal_secret",
     "load_chain",

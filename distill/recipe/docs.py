@@ -13,6 +13,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from distill.recipe.filters import EvalSet, step_kinds
+from distill.recipe.groups import TeacherGroup
+from distill.recipe.hook import HookConfig
 from distill.recipe.method import Check, PreferenceConfig, ReasoningConfig, ResponseConfig
 from distill.recipe.output import Budget, DatasetConfig, MixConfig
 from distill.recipe.plan import PlanConfig
@@ -28,8 +30,8 @@ _INTRO = """\
 
 One YAML file says everything about a run. Unknown keys are errors that name the nearest known one, and paths are
 relative to the recipe's folder, else to the workspace; a bare name (`filters: default`) is looked for in the folder
-of its kind. `${NAME}` takes a value from the environment and stands in `api_key` only. Editors complete and check
-with [`recipes/recipe.schema.json`](../recipes/recipe.schema.json): begin a recipe with
+of its kind. `${NAME}` takes a value from the environment and stands in `api_key` and `hook.webhook` only. Editors
+complete and check with [`recipes/recipe.schema.json`](../recipes/recipe.schema.json): begin a recipe with
 `# yaml-language-server: $schema=recipe.schema.json`.
 
 ```yaml
@@ -55,10 +57,16 @@ budget: {usd: 5}
 
 def render_recipe() -> str:
     """The whole page."""
+    from distill.recipe.distillation import DistillationLoss
     from distill.recipe.evaluate import EvaluateConfig
-    from distill.recipe.train import GeneralData, LoraConfig, PreferenceLoss, TrainConfig, WatchConfig
+    from distill.recipe.train import LoraConfig, PreferenceLoss, TrainConfig, WatchConfig
 
-    training = {"lora": LoraConfig, "preference": PreferenceLoss, "mix": GeneralData, "watch": WatchConfig}
+    training = {
+        "lora": LoraConfig,
+        "preference": PreferenceLoss,
+        "distillation": DistillationLoss,
+        "watch": WatchConfig,
+    }
     parts = [_INTRO, "## Top level\n", table(Recipe)]
     sections: list[tuple[str, type[BaseModel], Mapping[str, type[BaseModel]]]] = [
         (
@@ -66,6 +74,7 @@ def render_recipe() -> str:
             TeacherConfig,
             {"sampling": Sampling, "limits": Limits, "price": Price, "simulate": Simulation, "batch": BatchConfig},
         ),
+        ("`teacher_groups.NAME`", TeacherGroup, {}),
         ("`plan`", PlanConfig, {}),
         ("`method` with `kind: response`", ResponseConfig, {}),
         ("`method` with `kind: reasoning`", ReasoningConfig, {"check": Check}),
@@ -86,6 +95,7 @@ def render_recipe() -> str:
         ("`dataset`", DatasetConfig, {"mix": MixConfig}),
         ("`train`", TrainConfig, training),
         ("`evaluate`", EvaluateConfig, {}),
+        ("`hook`", HookConfig, {}),
     ):
         parts += _section(title, model, cast("Mapping[str, type[BaseModel]]", inner))
     return "\n".join(parts)

@@ -30,5 +30,16 @@ class EvaluateConfig(Section):
     """Teacher of the recipe that is scored on the same holdout."""
     teacher_system: str | None = None
     """Prompt file of the system turn the teacher gets instead of the student's (its zero-shot instructions)."""
+    systems: dict[str, str] = Field(default_factory=dict[str, str])
+    """What else is scored, by name: a model, an adapter, a .gguf file, `run:ID`, `release:NAME`, `URL#MODEL`."""
+    general: str | None = None
+    """General questions that base and student are asked too, for what was forgotten (`general/questions.jsonl`)."""
+    machine_usd_per_hour: float | None = Field(default=None, ge=0)
+    """What an hour of this machine costs: the price of answers that it makes by itself."""
+    judge: str | None = None
+    """Teacher of the recipe that judges, where `judge` or `judge_pairwise` names none."""
+    against: str | None = None
+    """Name of the system that differences are measured from; left out: the first."""
     gates: tuple[str, ...] = ()
-    """Conditions such as `macro_f1 >= 0.8`; one that fails ends the command with exit code 4."""
+    """Conditions such as `macro_f1 >= 0.8`, `p95_ms <= 800` or `leaf_drop(macro_f1, release:NAME@1) <= 0.03`; one that
+    fails ends the command with exit code 4."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -23,6 +24,7 @@ from distill.recipe.quality import (
     TagsStep,
 )
 from distill.recipe.step import Step as _Step
+from distill.recipe.teachers import TeacherConfig
 
 __all__ = [
     "AgreementStep",
@@ -49,6 +51,7 @@ __all__ = [
     "SemanticStep",
     "TagsStep",
     "TruncationStep",
+    "VerdictConfig",
 ]
 
 
@@ -74,7 +77,8 @@ class _Deduplicating(_Step):
     as in the rows."""
     index: str | None = None
     """Parquet file of the rows that the step has kept, for later runs; made where it is missing. `distill filter`
-    extends it; a generation only reads it, since a run that is resumed must find what it found before."""
+    extends it. A generation reads it and leaves it as it is, since a run that is resumed must find what it found
+    before; what it knows at its end stands in `index/<step>.parquet` of the run, for the next recipe to name."""
     keep: Literal["first", "longest", "best"] = "first"
     """Which row of a group stays. `longest` and `best` hold for every step of the chain, keep the whole file in memory,
     and need `distill filter`."""
@@ -171,6 +175,27 @@ class TruncationStep(_Step):
     kind: Literal["truncation"]
 
 
+class VerdictConfig(Section):
+    """A teacher's word on rows that a threshold can only guess about: are the two texts the same problem?"""
+
+    teacher: str | TeacherConfig
+    """In a recipe the name of one of its teachers; in a chain for `distill filter` a teacher's own section."""
+    zone: tuple[float, float] = (0.75, 1.5)
+    """Scores that are doubted, as shares of the threshold: from the first up to below the second. Outside it, and where
+    no verdict comes, the threshold decides."""
+    max_asks: int = Field(default=1000, ge=1)
+    """Most rows that are asked about; those after them are left to the threshold, and counted."""
+    usd: Decimal | None = Field(default=None, gt=0)
+    """For `distill filter`: most that the verdicts may cost. In a recipe its budget holds."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> VerdictConfig:
+        low, high = self.zone
+        if not 0 < low <= 1 <= high:
+            raise ValueError(f"zone: [{low:g}, {high:g}] does not hold the threshold (1) between its ends")
+        return self
+
+
 class DecontaminateStep(_Step):
     """Drops rows that repeat or retell an item of an eval set."""
 
@@ -195,6 +220,8 @@ class DecontaminateStep(_Step):
     embeddings: str = "none"
     """Compare sentence embeddings besides: a model's name or folder, `auto` for all-MiniLM-L6-v2 where it is here, or
     `none`. An encoder reads some fifty rows a CPU second."""
+    verdict: VerdictConfig | None = None
+    """Ask a teacher about rows near the threshold. Costs money, and is remembered like every answer."""
 
 
 BuiltinStep = Annotated[

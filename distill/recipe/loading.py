@@ -75,7 +75,8 @@ def parse(model: Any, value: Any, *, path: Path | None = None, lines: Lines | No
     misplaced: set[Sequence[str | int]] = set()
     if model is Recipe:
         misplaced = set(_misplaced(value))
-        problems += [(keys, "${…} stands only in api_key: write the value itself") for keys in misplaced]
+        said = "${…} stands only in api_key, hook.webhook and store: write the value itself"
+        problems += [(keys, said) for keys in misplaced]
     try:
         checked = TypeAdapter(model).validate_python(value)
     except ValidationError as error:
@@ -88,8 +89,8 @@ def parse(model: Any, value: Any, *, path: Path | None = None, lines: Lines | No
 
 
 def _misplaced(value: Any, keys: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Where a `${NAME}` stands outside a teacher's `api_key`. Everything else is written to files and logs, so it
-    may not depend on, or reveal, the environment."""
+    """Where a `${NAME}` stands outside a teacher's `api_key` and the addresses of hook and store. Everything else is
+    written to files and logs, so it may not depend on, or reveal, the environment."""
     if isinstance(value, dict):
         for key, inner in cast("dict[Any, Any]", value).items():
             yield from _misplaced(inner, (*keys, key))
@@ -98,5 +99,5 @@ def _misplaced(value: Any, keys: tuple[str | int, ...] = ()) -> Iterator[tuple[s
             yield from _misplaced(inner, (*keys, position))
     elif isinstance(value, str) and _ENV.search(value):
         secret = len(keys) == 3 and keys[0] == "teachers" and keys[2] == "api_key"
-        if not secret:
+        if not secret and keys not in (("hook", "webhook"), ("store",)):
             yield keys

@@ -26,5 +26,8 @@ class PlanConfig(Section):
     """Share of slots of the taxonomy's adversarial kinds. Left out: the taxonomy's own `share`."""
     balance: Literal["leaf", "none"] = "leaf"
     """`leaf`: every leaf fills its own share of the target. `none`: only the total counts."""
+    expected_yield: float = Field(default=1.0, gt=0, le=1)
+    """Share of rows that you expect the filters to keep: the first round plans for it. Less than the truth asks for
+    rows that nobody needs, more takes another round, whose few questions leave a slow teacher idle."""
     max_rounds: int = Field(default=8, ge=1)
     """Rounds of planning for what is still missing before the run says which leaves stay short."""

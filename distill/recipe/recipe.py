@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from distill.io import digest
 from distill.recipe.base import Section
 from distill.recipe.evaluate import EvaluateConfig
 from distill.recipe.filters import EvalSet, Filters
+from distill.recipe.groups import TeacherGroup
+from distill.recipe.hook import HookConfig
 from distill.recipe.method import MethodConfig, PreferenceConfig, ResponseConfig
 from distill.recipe.output import Budget, DatasetConfig
 from distill.recipe.plan import PlanConfig
@@ -33,6 +35,8 @@ class Recipe(Section):
     """Decides every draw: slots, seeds, splits, training."""
     teachers: dict[str, TeacherConfig] = Field(min_length=1)
     """The teachers, by the names the method uses."""
+    teacher_groups: dict[str, TeacherGroup] = Field(default_factory=dict[str, TeacherGroup])
+    """Several teachers under one name, by shares and as fallbacks; the name stands wherever a teacher's does."""
     plan: PlanConfig
     """What the rows are about and how many are wanted."""
     method: MethodConfig
@@ -45,10 +49,15 @@ class Recipe(Section):
     """Caps on money, tokens and time."""
     dataset: DatasetConfig = DatasetConfig()
     """The training files."""
+    store: SecretStr | None = None
+    """PostgreSQL server that keeps the answers of a team: `${NAME}`, an address `postgresql://…` in that variable. Left
+    out: what the environment's DISTILL_STORE names, else a file of the workspace."""
     train: TrainConfig | None = None
     """The student."""
     evaluate: EvaluateConfig | None = None
     """The proof."""
+    hook: HookConfig | None = None
+    """Who is told when the run ends."""
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
@@ -68,6 +77,8 @@ class Recipe(Section):
         data = self.model_dump(mode="json", by_alias=True)
         for teacher in data["teachers"].values():
             teacher.pop("api_key", None)
+        data.pop("store")
+        data.pop("hook")  # its address and the arguments of its command may be secrets
         return data
 
     @property
@@ -76,12 +87,19 @@ class Recipe(Section):
         data = self.public()
         for key in ("description", "budget", "train", "evaluate", "dataset"):
             data.pop(key)
+        if not self.teacher_groups:
+            data.pop("teacher_groups")
         for teacher in data["teachers"].values():
             for key in ("base_url", "max_concurrency", "limits", "price", "timeout_s", "max_attempts", "headers"):
                 teacher.pop(key)
-            for key in ("mode", "batch"):  # the way an answer travels
+            for key in ("mode", "batch", "patience_s"):  # the way an answer travels
                 teacher.pop(key)
         return digest(data)
+
+    def members(self, name: str) -> tuple[str, ...]:
+        """The teachers that a name in the recipe stands for: its own, or those of the group."""
+        group = self.teacher_groups.get(name)
+        return (name,) if group is None else group.members
 
     @field_validator("name")
     @classmethod
@@ -103,8 +121,28 @@ class Recipe(Section):
         if self.evaluate is not None:
             named.append(("evaluate.teacher", self.evaluate.teacher))
         for field, name in named:
-            if name is not None and name not in self.teachers:
-                raise ValueError(f"{field}: no such teacher: {name!r}; {suggest(name, self.teachers)}")
+            if name is not None and name not in self.teachers and name not in self.teacher_groups:
+                known = (*self.teachers, *self.teacher_groups)
+                raise ValueError(f"{field}: no such teacher: {name!r}; {suggest(name, known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_hold_teachers(self) -> Recipe:
+        for name, group in self.teacher_groups.items():
+            if name in self.teachers:
+                raise ValueError(f"teacher_groups.{name}: a teacher has this name already")
+            for member in group.members:
+                config = self.teachers.get(member)
+                if config is None:
+                    part = "share" if member in group.share else "fallback"
+                    raise ValueError(
+                        f"teacher_groups.{name}.{part}: no such teacher: {member!r}; {suggest(member, self.teachers)}"
+                    )
+                if config.mode != "online":
+                    raise ValueError(
+                        f"teachers.{member}.mode: the teachers of a group are asked online: a batch cannot go to"
+                        " another teacher half way"
+                    )
         return self
 
     @model_validator(mode="after")

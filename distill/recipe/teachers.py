@@ -39,6 +39,9 @@ class Sampling(Section):
     """Texts at which the answer ends."""
     seed: int | None = None
     """Sent to providers that take one; makes equal requests equal there."""
+    top_logprobs: int | None = Field(default=None, ge=1, le=20)
+    """Ask for the log-probabilities of the answer's tokens and of so many best ones at each place; rows keep them, for
+    `train.method: distill`. OpenAI-compatible endpoints and `local` with llama.cpp give them."""
     extra: dict[str, Any] = Field(default_factory=dict[str, Any])
     """Further fields of the provider's request body, as they are (`reasoning_effort`, `top_k`, …)."""
 
@@ -54,6 +57,12 @@ class Limits(Section):
     """Input tokens alone (Anthropic counts them apart)."""
     output_tokens_per_minute: float | None = Field(default=None, gt=0)
     """Output tokens alone."""
+    requests_per_day: int | None = Field(default=None, ge=1)
+    """Requests in a day, over all runs of the workspace."""
+    tokens_per_day: int | None = Field(default=None, ge=1)
+    """Input and output tokens together in a day, over all runs of the workspace."""
+    day_starts_at: str | None = Field(default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d([+-]\d\d:\d\d)?$")
+    """When the provider begins a new day: `00:00` (UTC) or `00:00-08:00`. Left out: the last 24 hours count."""
 
 
 class Price(Section):
@@ -143,12 +152,16 @@ class TeacherConfig(Section):
     """Seconds one attempt may take. `local` has 3600 where nothing is said: its queue is this machine's own."""
     max_attempts: int = Field(default=6, ge=1, le=50)
     """Attempts for what is transient (429, 5xx, timeouts, broken connections) before the request fails."""
+    patience_s: float = Field(default=600.0, gt=0)
+    """Seconds that a teacher which has answered before may be down, asked now and then, before the run stops. Where
+    others of its group answer, nothing stops."""
     structured: Literal["auto", "json_schema", "json_object", "prompt"] = "auto"
     """How structure is asked for: by the provider's JSON schema mode, its JSON mode, or in words. `auto`: schema."""
     engine: Literal["auto", "llama.cpp", "transformers"] = "auto"
     """For `local`: which engine runs the weights. `auto` measures both for seconds and keeps the faster."""
     context_tokens: int | None = Field(default=None, ge=256)
-    """For `local`: tokens of context per request. Left out: fits the sampling limits."""
+    """Tokens of context, prompt and answer together: what is longer is not sent. Left out: what the price list knows of
+    the model. For `local`: what the engine is given for each request; left out, it fits the sampling limits."""
     simulate: Simulation = Simulation()
     """For `simulated`: its behaviour."""
     headers: dict[str, str] = Field(default_factory=dict[str, str])
@@ -170,6 +183,11 @@ class TeacherConfig(Section):
             raise ValueError(f"base_url: not an http(s) address: {self.base_url!r}")
         if self.base_url is not None and self.provider in ("local", "simulated"):
             raise ValueError(f"base_url: provider {self.provider} has no endpoint of yours; leave it out")
+        if self.sampling.top_logprobs is not None and (
+            self.provider in ("anthropic", "simulated") or self.engine == "transformers"
+        ):
+            whose = f"provider {self.provider}" if self.provider != "local" else "engine transformers"
+            raise ValueError(f"sampling.top_logprobs: {whose} gives no log-probabilities; leave it out")
         if self.mode != "online" and self.provider in ("local", "simulated"):
             raise ValueError(f"mode: provider {self.provider} has no batch API; leave it out")
         return self

@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from distill.recipe.base import Section
+from distill.recipe.distillation import DistillationLoss
 
-__all__ = ["GeneralData", "LoraConfig", "PreferenceLoss", "TrainConfig", "WatchConfig"]
+__all__ = ["LoraConfig", "PreferenceLoss", "TrainConfig", "WatchConfig"]
 
 
 class LoraConfig(Section):
@@ -29,14 +30,21 @@ class LoraConfig(Section):
 
 
 class PreferenceLoss(Section):
-    """What `method: dpo` minimises on pairs of answers."""
+    """What `method: dpo`, `kto` and `orpo` minimise on better and worse answers."""
 
     loss: Literal["sigmoid", "ipo"] = "sigmoid"
-    """`sigmoid`: DPO (arXiv:2305.18290); `ipo`: its squared form (arXiv:2310.12036), over-fits clear pairs less."""
+    """Of `dpo`. `sigmoid`: DPO (arXiv:2305.18290); `ipo`: its squared form (arXiv:2310.12036), over-fits clear pairs
+    less."""
     beta: float = Field(default=0.1, gt=0)
-    """How strongly the student is held to its reference; of `ipo` the regularisation tau."""
+    """How strongly the student is held to its reference; of `ipo` the regularisation tau, of `orpo`, which has no
+    reference, the weight of the odds ratio beside the chosen answers' loss."""
     sft: float = Field(default=0.0, ge=0)
-    """Weight of the chosen answers' own loss; keeps their probability from falling along with the rejected ones'."""
+    """Of `dpo`: weight of the chosen answers' own loss; keeps their probability from falling along with the rejected
+    ones'."""
+    desirable: float | None = Field(default=None, gt=0)
+    """Of `kto`: weight of good answers. Left out: the rarer kind is weighted up until both weigh the same."""
+    undesirable: float | None = Field(default=None, gt=0)
+    """Of `kto`: weight of bad answers."""
 
 
 class WatchConfig(Section):
@@ -54,28 +62,22 @@ class WatchConfig(Section):
     """End the training after so many scores without a new best."""
 
 
-class GeneralData(Section):
-    """Rows of other tasks among the training rows, against forgetting them."""
-
-    data: str
-    """JSON Lines or Parquet in any layout; relative to the recipe, or to where `distill train` is called."""
-    share: float = Field(gt=0, lt=1)
-    """Of all training rows."""
-
-
 class TrainConfig(Section):
     """Training of the student."""
 
     model: str
     """The student: a name of the catalogue, or a folder in transformers format."""
-    method: Literal["sft", "dpo"] = "sft"
-    """`sft` learns answers; `dpo` learns from pairs which of two answers is better."""
+    method: Literal["sft", "dpo", "kto", "orpo", "distill", "on-policy"] = "sft"
+    """`sft` learns answers; `dpo` and `orpo` learn from pairs which of two answers is better, `kto` from answers marked
+    good or bad; `distill` learns a teacher's probabilities of the rows' answers, `on-policy` of the student's own."""
     adapter: Literal["lora", "qlora", "full"] = "lora"
     """`qlora` keeps the base in 4-bit NF4; `full` trains every weight."""
     lora: LoraConfig = LoraConfig()
     """Adapter settings."""
     preference: PreferenceLoss = PreferenceLoss()
-    """For `method: dpo`."""
+    """For `method: dpo`, `kto` and `orpo`."""
+    distillation: DistillationLoss = DistillationLoss()
+    """For `method: distill` and `on-policy`."""
     epochs: float = Field(default=3.0, gt=0)
     """Passes over the training split."""
     max_steps: int | None = Field(default=None, ge=1)
@@ -89,13 +91,20 @@ class TrainConfig(Section):
     batch_size: int = Field(default=8, ge=1)
     """Rows per update, over accumulation."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Rows per forward pass; left out: `batch_size`. Divides `batch_size`, so that the update stays the same."""
+    """Rows (with `packing`: sequences) per forward pass; left out: `batch_size`. Divides `batch_size`, so that the
+    update stays the same. Where memory does not suffice, fewer are taken."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm."""
     max_length: int = Field(default=1024, ge=16)
-    """Tokens of a row; longer rows are counted and dropped, never cut."""
+    """Tokens of a row, and of a sequence that rows are packed into. Longer rows are counted, and never cut off."""
+    long_rows: Literal["drop", "split"] = "drop"
+    """For `method: sft`, rows over `max_length`: left out, or split between turns into several conversations, each with
+    the system turn."""
+    packing: Literal["none", "bfd"] = "none"
+    """For `method: sft`; `bfd` puts the rows of an update into sequences of `max_length` tokens (best fit decreasing)
+    in which no row sees another: no padding, the same update. Meant for GPUs."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """`auto`: bfloat16 where the hardware is fast at it."""
     gradient_checkpointing: bool = False
@@ -106,10 +115,10 @@ class TrainConfig(Section):
     """For `method: sft`: noise on the embeddings while training (NEFTune, arXiv:2310.05914), usually 5."""
     thinking: Literal["keep", "drop"] = "keep"
     """For `method: sft`; `drop` takes `<think>…</think>` out of the answers before training."""
-    mix: GeneralData | None = None
-    """For `method: sft`: general data mixed in."""
     watch: WatchConfig | None = None
     """For `method: sft`: score answers while training, and keep the best state."""
+    tensorboard: bool = False
+    """Also write the curves as TensorBoard event files, into `tensorboard/` beside the log."""
 
     @property
     def rows_at_once(self) -> int:

@@ -17,6 +17,7 @@ from distill.recipe import load_recipe
 from tests.support.commands import Said, distill
 from tests.support.faults import ECHOES, FAULTS
 from tests.support.loopback import Loopback
+from tests.support.postgres import PASSWORD, Server
 from tests.support.sessions import session
 from tests.support.workspaces import probe
 
@@ -81,7 +82,7 @@ async def test_a_quoted_key_is_masked_and_the_answer_kept(tmp_path: Path) -> Non
 
 async def test_the_command_line_at_debug_level_across_all_faults(tmp_path: Path) -> None:
     """Everything that can come back, in one run, and the report, the list and a preview of it."""
-    stop = {"401", "403", "insufficient_quota", "echo_key_401", "timeout", "slow", "huge"}
+    stop = {"401", "403", "insufficient_quota", "429_daily", "echo_key_401", "timeout", "slow", "huge"}
     script = [name for name in (*ECHOES, *FAULTS) if name not in stop]
     async with Loopback(script=script) as server:
         probe(tmp_path, server.base_url, target=60)
@@ -123,3 +124,27 @@ def test_a_mistake_beside_a_key_does_not_quote_it(wrong: dict[str, object], tmp_
     with pytest.raises(InputError) as problem:
         load_recipe(probe(tmp_path, "http://127.0.0.1:9/v1", teacher=wrong))
     assert CANARY not in str(problem.value)
+
+
+async def test_the_password_of_a_store_appears_nowhere(tmp_path: Path, postgres_server: Server) -> None:
+    """A run over a PostgreSQL store, every command that opens it, and errors of address, password and server."""
+    good = postgres_server.fresh()
+    for number, (url, code) in enumerate(
+        ((good, 0), (good + "x", 1), (good.replace("@", "1@"), 1), (good.replace("postgresql:", "mysql:"), 2))
+    ):
+        folder = tmp_path / str(number)
+        async with Loopback() as server:
+            probe(folder, server.base_url, target=6, store="${TEAM_STORE}" if number else None)
+            env = {"TEAM_STORE": url, "DISTILL_STORE": url}
+            generate = ("--debug", "generate", "probe.yaml", "--json")
+            said = [await distill(*generate, cwd=folder, env=env)]
+            assert said[0].code == code
+            if code == 0:
+                assert said[0].json["kept"] == 6
+                for command in (("runs", "--json"), ("answers", "stats"), ("answers", "verify")):
+                    said.append(await distill("--debug", *command, cwd=folder, env=env))
+                assert "6 answers" in said[2].out
+        assert all(PASSWORD not in one.out + one.err for one in said)
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert not [path for path in files if PASSWORD.encode() in path.read_bytes()]
+        assert not (folder / ".distill/answers.sqlite").exists()

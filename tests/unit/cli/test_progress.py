@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from decimal import Decimal
 
 from rich.console import Console
@@ -36,11 +37,18 @@ def test_the_display_fits_and_shows_every_figure() -> None:
     bar, first, second = file.getvalue().splitlines()
     assert set(bar.strip()) <= set("━╸╺")  # the bar has its line for itself
     assert "250 of 1,000 rows" in first
+    assert "$0.1234 of about $0.4936" in first
     assert all(figure in first + second for figure in (*FIGURES, "20,000 tokens"))
 
 
 def test_a_log_line_says_the_same() -> None:
     line = _line(AT)
     assert "\n" not in line
-    assert line.startswith("1m05s kept 250/1000")
+    assert line.startswith("1m05s kept 250/1000 (25%) 3.9/s left 3m15s $0.1234 of about $0.4936 |")
+    assert "rejected 25: minhash 20 (7%), length 5 (2%)" in line
     assert all(figure in line for figure in FIGURES)
+
+
+def test_nothing_is_foretold_while_the_store_answers() -> None:
+    line = _line(replace(AT, seconds_left=None))
+    assert "left – $0.1234 |" in line

@@ -16,6 +16,13 @@ def test_the_first_round_plans_exactly_the_target() -> None:
     assert plan_round(account, rows_per_slot=5) == {A: 2, B: 2}
 
 
+def test_the_first_round_plans_for_what_filters_are_expected_to_take() -> None:
+    account = Account.open({A: 8, B: 8})
+    account.leaves[B].slots, account.leaves[B].kept = 8, 8 - 1
+    wanted = plan_round(account, rows_per_slot=1, expected_yield=0.5)
+    assert wanted == {A: 16, B: 2}, "what a leaf has yielded says more than what was expected of it"
+
+
 def test_a_later_round_asks_for_more_where_less_was_accepted() -> None:
     account = Account.open({A: 10, B: 10})
     account.leaves[A].slots = account.leaves[B].slots = 10

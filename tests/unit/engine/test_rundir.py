@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,45 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"inputs": ')
     with pytest.raises(InputError, match="cannot be read"):
         RunDir(tmp_path).describe()
+
+
+def test_a_lock_that_a_killed_process_left_is_taken_over_and_said(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "r")
+    script = (
+        "import os, sys; from pathlib import Path; from distill.engine.rundir import RunDir\n"
+        "with RunDir(Path(sys.argv[1])).lock(): os._exit(9)"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", script, str(run.path)])
+    assert killed.wait() == 9
+    with run.lock() as before:
+        assert before.startswith(f"process {killed.pid} on ")
+    with run.lock() as before:  # who ends in order leaves nothing
+        assert before == ""
+
+
+def test_a_lock_of_another_machine_holds_while_it_shows_signs_of_life(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "r")
+    run.path.mkdir()
+    lock = run.path / ".lock"
+    lock.write_text("process 7 on faraway\n")
+    with pytest.raises(RunLocked, match="process 7 on faraway: its last sign of life") as caught, run.lock():
+        pass
+    assert "takes the run over" in str(caught.value)
+    assert lock.read_text() == "process 7 on faraway\n"
+    old = lock.stat().st_mtime - 100
+    os.utime(lock, (old, old))
+    with run.lock() as before:
+        assert before == "process 7 on faraway"
+        assert f"process {os.getpid()} on" in lock.read_text()
+
+
+def test_the_owner_shows_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.engine.lock._ALIVE_EVERY_S", 0.02)
+    run = RunDir(tmp_path / "r")
+    with run.lock():
+        lock = run.path / ".lock"
+        os.utime(lock, (1, 1))
+        deadline = time.monotonic() + 5
+        while lock.stat().st_mtime < 1e9 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert lock.stat().st_mtime > 1e9
