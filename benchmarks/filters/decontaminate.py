@@ -23,11 +23,11 @@ import pyarrow as pa
 from benchmarks.harness import data_folder, table
 from distill.errors import DistillError
 from distill.filters.decontamination.decontaminate import DecontaminateFilter
+from distill.filters.decontamination.evalsets import EvalItem
 from distill.filters.decontamination.meaning import Embeds
 from distill.filters.decontamination.plants import CLASSES, plant
-from distill.filters.semantic.embedding import DEFAULT_MODEL, load_embedder
-from distill.filters.decontamination.evalsets import EvalItem
 from distill.filters.normalise import plain
+from distill.filters.semantic.embedding import DEFAULT_MODEL, load_embedder
 from distill.recipe import DecontaminateStep
 
 

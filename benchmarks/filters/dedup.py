@@ -6,7 +6,7 @@ sets of Python strings: the similarity of each removed row and the row it is sai
 
     python -m benchmarks filters-dedup            100,000 and 1,000,000 rows
     DEDUP_ROWS=20000 python -m benchmarks filters-dedup
-    DEDUP_PEERS=/path/to/python …                 an interpreter with rensa and datasketch, for the same rows
+    DEDUP_PEERS=/path/to/python …                 an interpreter with rensa, gaoya and datasketch, same rows
     DEDUP_BANKING77=/path/to/train.csv …          short labelled rows: how many of different intents are merged
 """
 
@@ -58,7 +58,7 @@ def main() -> None:
             f"\n4,000 rows of 500 words, compared by 3 words: {done['found']}, unrelated removed {done['unrelated']}\n"
         )
         if peers := os.environ.get("DEDUP_PEERS"):
-            _peers(peers, Path(folder) / f"{sizes[0]}.parquet", speed)
+            _peers(peers, Path(folder) / f"{sizes[0]}.parquet", speed, quality)
     if banking := os.environ.get("DEDUP_BANKING77"):
         _intents(Path(banking))
 
@@ -163,16 +163,20 @@ def _one_by_one(path: Path) -> None:
     print(f"one row at a time into an index of {len(index):,}: {spent * 1e6:.0f} µs a row")
 
 
-def _peers(python: str, path: Path, speed: list[list[object]]) -> None:
-    """rensa and datasketch on the same rows, in their own environment; ratios are to ours with 5 words."""
+def _peers(python: str, path: Path, speed: list[list[object]], quality: list[list[object]]) -> None:
+    """rensa, gaoya and datasketch on the same rows, in their own environment; ratios are to ours with 5 words."""
     script = Path(__file__).with_name("peers.py")
     done = subprocess.run([python, str(script), str(path)], check=True, capture_output=True, text=True)
     ours = float(str(speed[1][4]))
-    rows: list[list[object]] = [["distill, 5 words, verified", speed[0][0], round(ours), 1.0, speed[1][5]]]
+    rows: list[list[object]] = [["distill, every removal verified", speed[0][0], round(ours), 1.0, *quality[1][2:]]]
     for line in done.stdout.splitlines():
         peer = json.loads(line)
-        rows.append([peer["name"], peer["rows"], round(peer["rows_cpu_s"]), ours / peer["rows_cpu_s"], ""])
-    table(["5 words at 0.7, 128 permutations", "rows", "rows/CPU-s", "distill is faster by", "index MB"], rows)
+        found = (*peer["found"], peer["unrelated"], peer["under"], peer["least"])
+        rows.append([peer["name"], peer["rows"], round(peer["rows_cpu_s"]), ours / peer["rows_cpu_s"], *found])
+    head = ["5 words at 0.7, 128 permutations", "rows", "rows/CPU-s", "distill is faster by"]
+    table(
+        [*head, "5 % edited", "10 %", "20 %", "identical", "unrelated removed", "under threshold", "least true"], rows
+    )
     print()
 
 

@@ -11,13 +11,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["Calibrating", "Filter", "Persisting", "Reporting", "Rewriter", "Rewritten", "Verdicts"]
+__all__ = [
+    "Bookkeeping",
+    "Calibrating",
+    "Filter",
+    "Meeting",
+    "Persisting",
+    "Preparing",
+    "Reporting",
+    "Rewriter",
+    "Rewritten",
+    "Sharing",
+    "Verdicts",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +120,65 @@ class Reporting(Protocol):
 class Persisting(Protocol):
     """A filter that hands on what it knows to later runs."""
 
-    def save(self) -> None:
-        """Write it, where the step says so."""
+    def save(self, folder: Path | None = None) -> None:
+        """Write it, where the step names an index: to that file, or into `folder` under the step's name."""
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A filter that judges rows in their order, and of which a part depends on each row alone: copies of the filter in
+    other processes do that part."""
+
+    name: str
+
+    def prepare(self, rows: pa.Table) -> pa.Array[Any]:
+        """One value a row, for `judge_prepared`."""
+        ...
+
+    def judge_prepared(self, rows: pa.Table, prepared: pa.Array[Any]) -> Verdicts:
+        """What `judge` would say."""
+        ...
+
+
+@runtime_checkable
+class Meeting(Protocol):
+    """A filter that compares a row with earlier ones, and can say beforehand which of them it may compare at all."""
+
+    name: str
+
+    def keys(self, rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """Keys, and the row that each belongs to; of no row before it that shares none of its keys a row is told."""
+        ...
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """A filter whose copies in other processes must take over what it was calibrated to."""
+
+    name: str
+
+    def settings(self) -> dict[str, Any]:
+        """What a copy needs, as JSON."""
+        ...
+
+    def adopt(self, settings: dict[str, Any]) -> None:
+        """Take over the settings of the filter that this one is a copy of."""
+        ...
+
+
+@runtime_checkable
+class Bookkeeping(Protocol):
+    """A filter that judges each row by itself and counts what it finds; copies of it may judge, one keeps the books."""
+
+    name: str
+
+    def take_books(self) -> dict[str, Any]:
+        """What `judge` has entered since this was last asked for, as JSON; it is no longer counted here."""
+        ...
+
+    def add_books(self, books: dict[str, Any]) -> None:
+        """Count what a copy has entered; called in the order of the rows."""
         ...
 
 
@@ -129,8 +199,11 @@ class Rewriter(Protocol):
     them: they are written, so what may not be written may not stand in them either."""
 
     name: str
-    counts: Counter[str]
-    """Values replaced so far, by kind."""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Values replaced so far, by kind."""
+        ...
 
     def judge(self, rows: pa.Table) -> Verdicts:
         """One verdict a row, of the rows as they came."""

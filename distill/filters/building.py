@@ -15,9 +15,18 @@ from distill.assets import find
 from distill.errors import InputError
 from distill.filters.base import Filter
 from distill.filters.chain import Chain
-from distill.recipe import DecontaminateStep, DiversityStep, EvalSet, ExactStep, FilterStep, MinHashStep
+from distill.recipe import (
+    DecontaminateStep,
+    DiversityStep,
+    EvalSet,
+    ExactStep,
+    FilterStep,
+    MinHashStep,
+    VerdictConfig,
+)
 
 if TYPE_CHECKING:
+    from distill.filters.decontamination.doubts import Opinion
     from distill.filters.decontamination.meaning import Late
 
 __all__ = ["FilterContext", "build_chain"]
@@ -58,6 +67,8 @@ class FilterContext:
     """Sets for `decontaminate` steps that name none."""
     note: Callable[[str], None] = lambda text: None
     """Told what a step is at while it takes long."""
+    opinion: Callable[[VerdictConfig], Opinion] | None = None
+    """Whoever gives the verdicts that `decontaminate` steps ask for; without one their thresholds decide."""
     whole: bool = False
     """Whether all rows come at once, so that another than the first of a group can stay."""
 
@@ -106,7 +117,8 @@ def _decontaminate(step: DecontaminateStep, name: str, context: FilterContext) -
 
     items = load_items(step.against or context.eval_sets, context.folder)
     clean = None if step.clean is None else read_rows(find("data", step.clean, base=context.folder))
-    return DecontaminateFilter(step, name, items=items, clean=clean, encoder=_encoder(step, context))
+    opinion = None if step.verdict is None or context.opinion is None else context.opinion(step.verdict)
+    return DecontaminateFilter(step, name, items=items, clean=clean, encoder=_encoder(step, context), opinion=opinion)
 
 
 def _encoder(step: DecontaminateStep, context: FilterContext) -> Late | None:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from distill.dataset import Fate
 from distill.dataset.schema import FATE_FIELDS, VERDICTS_FIELD
-from distill.filters.base import Calibrating, Filter, Persisting, Reporting, Rewriter, Verdicts
+from distill.filters.base import Calibrating, Filter, Persisting, Preparing, Reporting, Rewriter, Verdicts
 
 __all__ = ["Chain", "ChainVerdicts"]
 
@@ -43,8 +44,10 @@ class ChainVerdicts:
     """The filters of the chain, in order."""
     scores: NDArray[np.float64]
     """Shape (n, filters): what each filter measured; NaN where there is none or the row did not reach it."""
-    columns: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    columns: dict[str, Any] = field(default_factory=dict[str, Any])
     """Columns that filters rewrote, of all rows."""
+    prepared: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What was worked out for filters still to come, of all rows, by filter (see `base.Preparing`)."""
 
     def rewritten(self, rows: pa.Table) -> pa.Table:
         """The judged rows with what filters rewrote in them."""
@@ -138,11 +141,11 @@ class Chain:
         """What was calibrated, by filter."""
         return {step.name: step.calibrated for step in self.steps if isinstance(step, Calibrating) and step.calibrated}
 
-    def save(self) -> None:
-        """Let steps write what later runs may use."""
+    def save(self, folder: Path | None = None) -> None:
+        """Let steps write what later runs may use: to the files they name, or into `folder`."""
         for step in self.steps:
             if isinstance(step, Persisting):
-                step.save()
+                step.save(folder)
 
     def reports(self) -> dict[str, dict[str, Any]]:
         """What filters have to tell beside their verdicts, by filter."""
@@ -157,55 +160,60 @@ class Chain:
 
     def judge(self, rows: pa.Table) -> ChainVerdicts:
         """The fate of every row, in order."""
-        n = rows.num_rows
-        keep = np.ones(n, bool)
-        names, reasons, evidence, matched = [""] * n, [""] * n, [""] * n, [""] * n
-        score = np.full(n, np.nan)
-        scores = np.full((n, len(self.steps)), np.nan)
-        alive, left = np.arange(n), rows
-        columns: dict[str, Any] = {}
-        for column, step in enumerate(self.steps):
-            started = self._clock()
-            if isinstance(step, Rewriter):
-                made = step.rewrite(_replace(rows, columns), evidence)
-                columns.update(made.columns)
-                evidence, verdicts = made.evidence, made.verdicts.take(alive)
-                left = _take(_replace(rows, columns), alive)
-            elif len(alive):
-                verdicts = step.judge(left)
-            else:
-                continue
-            self.cpu_seconds[step.name] += self._clock() - started
-            scores[alive, column] = verdicts.score
-            dropped = np.flatnonzero(~verdicts.keep)
-            if not len(dropped):
-                continue
-            self._settle(step.name, verdicts, alive, dropped, names, reasons, evidence, matched, score)
-            keep[alive[dropped]] = False
-            alive = alive[verdicts.keep]
-            left = _take(_replace(rows, columns), alive)
-        return ChainVerdicts(keep, names, reasons, evidence, matched, score, self.names, scores, columns)
+        verdicts = self.start(rows.num_rows)
+        self.run(rows, verdicts, range(len(self.steps)))
+        return verdicts
 
-    def _settle(
-        self,
-        name: str,
-        verdicts: Verdicts,
-        alive: NDArray[np.int64],
-        dropped: NDArray[np.int64],
-        names: list[str],
-        reasons: list[str],
-        evidence: list[str],
-        matched: list[str],
-        score: NDArray[np.float64],
-    ) -> None:
-        for place in dropped.tolist():
-            row = int(alive[place])
-            names[row] = name
-            reasons[row] = verdicts.reason[place]
-            evidence[row] = verdicts.evidence[place]
-            matched[row] = verdicts.matched_id[place]
-            score[row] = verdicts.score[place]
-            self.counts[name][verdicts.reason[place]] += 1
+    def start(self, n: int) -> ChainVerdicts:
+        """Of n rows that no step has judged yet."""
+        return ChainVerdicts(
+            keep=np.ones(n, bool),
+            filter=[""] * n,
+            reason=[""] * n,
+            evidence=[""] * n,
+            matched_id=[""] * n,
+            score=np.full(n, np.nan),
+            names=self.names,
+            scores=np.full((n, len(self.steps)), np.nan),
+        )
+
+    def run(self, rows: pa.Table, verdicts: ChainVerdicts, span: range) -> None:
+        """Let the steps of `span` judge what the ones before them kept, and enter what they say into `verdicts`."""
+        alive, columns = np.flatnonzero(verdicts.keep), verdicts.columns
+        left = _take(_replace(rows, columns), alive)
+        for place in span:
+            step, started = self.steps[place], self._clock()
+            if isinstance(step, Rewriter):
+                made = step.rewrite(_replace(rows, columns), verdicts.evidence)
+                columns.update(made.columns)
+                verdicts.evidence[:] = made.evidence
+                said = made.verdicts.take(alive)
+                left = _take(_replace(rows, columns), alive)
+            elif not len(alive):
+                continue
+            elif step.name in verdicts.prepared and isinstance(step, Preparing):
+                said = step.judge_prepared(left, verdicts.prepared[step.name].take(pa.array(alive)))
+            else:
+                said = step.judge(left)
+            self.cpu_seconds[step.name] += self._clock() - started
+            self.enter(place, verdicts, said)
+            if not said.keep.all():
+                alive = alive[said.keep]
+                left = _take(_replace(rows, columns), alive)
+
+    def enter(self, place: int, verdicts: ChainVerdicts, said: Verdicts) -> None:
+        """Enter what the step at `place` said of the rows that were left."""
+        name, alive = self.names[place], np.flatnonzero(verdicts.keep)
+        verdicts.scores[alive, place] = said.score
+        for entry in np.flatnonzero(~said.keep).tolist():
+            row = int(alive[entry])
+            verdicts.keep[row] = False
+            verdicts.filter[row] = name
+            verdicts.reason[row] = said.reason[entry]
+            verdicts.evidence[row] = said.evidence[entry]
+            verdicts.matched_id[row] = said.matched_id[entry]
+            verdicts.score[row] = said.score[entry]
+            self.counts[name][said.reason[entry]] += 1
 
 
 def _take(rows: pa.Table, chosen: NDArray[np.int64]) -> pa.Table:

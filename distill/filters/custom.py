@@ -28,7 +28,7 @@ from distill.errors import InputError
 from distill.filters.base import Filter, Verdicts
 from distill.recipe import CustomStep, suggest
 
-__all__ = ["GROUP", "load_custom"]
+__all__ = ["GROUP", "load_custom", "package_of"]
 
 GROUP = "distill.filters"
 
@@ -72,6 +72,16 @@ def load_custom(step: CustomStep, name: str, *, folder: Path) -> Filter:
     if not callable(getattr(made, "judge", None)):
         raise InputError(f"the filter {step.filter} ({point.value}) has no method judge", field="filters")
     return _Checked(made, name)
+
+
+def package_of(step: CustomStep) -> str:
+    """Name and version of the package that brings the filter; another version may judge otherwise.
+
+    Raises:
+        InputError: none brings it, or two do.
+    """
+    dist = _point(step.filter).dist
+    return "" if dist is None else f"{dist.name} {dist.version}"
 
 
 def _point(name: str) -> EntryPoint:

@@ -1,11 +1,7 @@
-"""Rows of anybody's file as Arrow batches: JSONL, Parquet or CSV, memory bounded by the batch.
+"""Rows from a JSONL, Parquet or CSV file as Arrow tables, a batch at a time.
 
-Every row has a place: the line in a JSONL or CSV file, the row number in Parquet, both from 1. What is wrong with a
+A row is known by its place: the line in text formats, the row number in Parquet, both from 1. What is wrong with a
 row is reported with its place, and the caller decides whether that ends the reading.
-
-JSONL is read twice: the first pass finds the type of every column and every line that does not fit, so that the
-second can write columns whose type never changes midway. Where lines do not fit together, those that most others
-agree with stay.
 """
 
 # Arrow's arrays are generic over types that only run time knows.
@@ -15,40 +11,23 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill.errors import InputError
-from distill.filters.kinds import Conflict, Kind, arrow_type, column, common, kind_of
-from distill.io import loads
+from distill.filters.json_lines import BATCH_ROWS as _BATCH
+from distill.filters.json_lines import MAX_LINE, Batch, Layout, Over, layout, read
 
-__all__ = ["MAX_LINE", "Batch", "Source", "as_rewritten", "open_source"]
-
-MAX_LINE = 16 << 20
-"""Bytes of the longest line that is read. A longer one is reported, and skipped without being held."""
-
-_BATCH = 1024
-_BATCH_BYTES = 8 << 20
+__all__ = ["MAX_LINE", "Batch", "Readers", "Source", "as_rewritten", "open_source"]
 
 OnInvalid = Callable[[int, str], None]
 """Called with the place of a row that cannot be used, and why. It may raise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows in file order. `originals` are the parsed objects of JSON rows: a column layout adds nulls for absent keys,
-    these do not."""
-
-    table: pa.Table
-    places: list[int]
-    originals: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +38,20 @@ class Source:
     schema: pa.Schema
     batches: Callable[[], Iterator[Batch]]
     unit: str = "line"
+    expected: int | None = None
+    """Rows in it, where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """Who reads, and what is wanted."""
+
+    over: Over = map
+    """`map`, or the same by other processes."""
+    originals: bool = True
+    """Whether the parsed objects of JSON rows are wanted beside their columns."""
+    once: Callable[[Callable[[], Any]], Any] = field(default=lambda make: make())
+    """What gives the JSON value that a function makes, or that it made when this file was read before."""
 
 
 def as_rewritten(originals: list[dict[str, Any]] | None, columns: Mapping[str, Any]) -> list[dict[str, Any]] | None:
@@ -83,7 +76,9 @@ def _overlaid(old: Any, new: Any) -> Any:
     return new if isinstance(old, str) else old
 
 
-def open_source(path: Path, on_invalid: OnInvalid, *, text: frozenset[str] = frozenset()) -> Source:
+def open_source(
+    path: Path, on_invalid: OnInvalid, *, text: frozenset[str] = frozenset(), readers: Readers | None = None
+) -> Source:
     """Open a file by its ending.
 
     Args:
@@ -98,7 +93,7 @@ def open_source(path: Path, on_invalid: OnInvalid, *, text: frozenset[str] = fro
             if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
                 raise InputError("the text is UTF-16", path=path, hint="save it as UTF-8")
         if kind in (".jsonl", ".ndjson", ".json"):
-            return _jsonl(path, on_invalid, text)
+            return _jsonl(path, on_invalid, text, readers or Readers())
         if kind in (".parquet", ".pq"):
             return _parquet(path, on_invalid)
         if kind in (".csv", ".tsv"):
@@ -111,90 +106,20 @@ def open_source(path: Path, on_invalid: OnInvalid, *, text: frozenset[str] = fro
 # JSON Lines
 
 
-def _jsonl(path: Path, on_invalid: OnInvalid, text: frozenset[str]) -> Source:
-    invalid: set[int] = set()
+def _jsonl(path: Path, on_invalid: OnInvalid, text: frozenset[str], readers: Readers) -> Source:
+    told = False
 
-    def refuse(place: int, why: str) -> None:
-        invalid.add(place)
-        on_invalid(place, why)
+    def first() -> dict[str, Any]:
+        nonlocal told
+        told = True
+        return layout(path, text, on_invalid, readers.over).as_json()
 
-    seen: Counter[Kind] = Counter()
-    with path.open("rb") as file:
-        for place, row in _objects(file, refuse):
-            try:
-                seen[kind_of(row)] += 1
-            except (Conflict, RecursionError) as error:
-                refuse(place, str(error) or "nested too deeply")
-    kinds, unfit = common(seen, text)
-    if unfit:
-        with path.open("rb") as file:
-            for place, row in _objects(file, lambda _place, _why: None):
-                if place not in invalid and (why := unfit.get(kind_of(row))) is not None:
-                    refuse(place, why)
-
-    schema = pa.schema([(name, arrow_type(kind)) for name, kind in kinds.items()])
-
-    def batches() -> Iterator[Batch]:
-        places: list[int] = []
-        rows: list[dict[str, Any]] = []
-        begin = 0
-        with path.open("rb") as file:
-            for place, line in _lines(file, lambda _place, _why: None):
-                if place in invalid:
-                    continue
-                row = orjson.loads(line)  # the first pass was strict
-                places.append(place)
-                rows.append(row)
-                if len(rows) >= _BATCH or file.tell() - begin >= _BATCH_BYTES:
-                    yield _json_batch(rows, places, kinds, schema)
-                    places, rows, begin = [], [], file.tell()
-        if rows:
-            yield _json_batch(rows, places, kinds, schema)
-
-    return Source(path, schema, batches)
-
-
-def _json_batch(rows: list[dict[str, Any]], places: list[int], kinds: dict[str, Kind], schema: pa.Schema) -> Batch:
-    arrays = [column([row.get(name) for row in rows], kind) for name, kind in kinds.items()]
-    table = pa.Table.from_arrays(arrays, schema=schema) if arrays else _rows_without_columns(len(rows))
-    return Batch(table, places, rows)
-
-
-def _objects(file: BinaryIO, refuse: OnInvalid) -> Iterator[tuple[int, dict[str, Any]]]:
-    for place, line in _lines(file, refuse):
-        try:
-            value = loads(line)
-        except UnicodeDecodeError as error:
-            refuse(place, f"not UTF-8 (byte {error.start + 1} of the line)")
-        except RecursionError:
-            refuse(place, "nested too deeply")
-        except ValueError as error:
-            array = place == 1 and line.lstrip().startswith(b"[")
-            refuse(place, "a JSON array, not one object a line" if array else f"not valid JSON: {error}")
-        else:
-            if isinstance(value, dict):
-                yield place, value  # pyright: ignore[reportUnknownVariableType]
-            else:
-                array = isinstance(value, list) and place == 1
-                refuse(place, "a JSON array, not one object a line" if array else "not a JSON object")
-
-
-def _lines(file: BinaryIO, refuse: OnInvalid) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not blank, none of them longer than `MAX_LINE`."""
-    place = 0
-    while line := file.readline(MAX_LINE + 1):
-        place += 1
-        if place == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if len(line) > MAX_LINE and not line.endswith(b"\n"):
-            length = len(line)
-            while rest := file.readline(MAX_LINE):
-                length += len(rest)
-                if rest.endswith(b"\n"):
-                    break
-            refuse(place, f"{length / 1e6:.0f} MB in one line, at most {MAX_LINE >> 20} MiB can be read")
-        elif line.strip():
-            yield place, line
+    found = Layout.of_json(readers.once(first))
+    if not told:
+        found.tell(found.bad, on_invalid)
+    found.tell(found.unfit, on_invalid)
+    batches = lambda: read(path, found, readers.over, originals=readers.originals)  # noqa: E731
+    return Source(path, found.schema, batches, expected=found.rows)
 
 
 # Parquet
@@ -202,7 +127,8 @@ def _lines(file: BinaryIO, refuse: OnInvalid) -> Iterator[tuple[int, bytes]]:
 
 def _parquet(path: Path, on_invalid: OnInvalid) -> Source:
     try:
-        schema = pq.read_schema(path)
+        facts = pq.read_metadata(path)
+        schema = facts.schema.to_arrow_schema()
     except pa.ArrowInvalid as error:
         raise InputError(f"not a Parquet file: {_first_line(error)}", path=path) from None
     _unique(schema.names, path, None)
@@ -219,7 +145,7 @@ def _parquet(path: Path, on_invalid: OnInvalid) -> Source:
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"damaged after row {place - 1}: {_first_line(error)}", path=path) from None
 
-    return Source(path, schema, batches, "row")
+    return Source(path, schema, batches, "row", facts.num_rows)
 
 
 def _readable(batch: Batch, refuse: OnInvalid) -> Batch:
@@ -318,10 +244,6 @@ def _unique(names: list[str], path: Path, line: int | None) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"columns with the same name: {', '.join(twice)}", path=path, line=line)
-
-
-def _rows_without_columns(count: int) -> pa.Table:
-    return pa.table({"id": pa.nulls(count, pa.string())})
 
 
 def _first_line(error: Exception) -> str:

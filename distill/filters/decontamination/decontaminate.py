@@ -14,6 +14,8 @@ Stages, from cheap to dear; the first that holds decides:
     paraphrase      TF-IDF cosine of words and word pairs plus the overlap of the numbers (`likeness`), of the whole
                     text, its lines and windows of a long one, against the item and windows of a long item
     meaning         cosine of sentence embeddings, where `embeddings` names a model
+    verdict         a teacher says that the two are the same problem, where `verdict` names one and the score of one of
+                    the two stages before is near its threshold; rows it calls different stay
 
 The prompt and the response of a row are compared apart, so that an item that is a whole prompt is found as such.
 
@@ -37,12 +39,13 @@ import numpy as np
 import pyarrow as pa
 
 from distill.filters.base import Verdicts
+from distill.filters.decontamination.doubts import Doubts, Opinion
+from distill.filters.decontamination.evalsets import EvalItem
 from distill.filters.decontamination.meaning import Embeds
 from distill.filters.decontamination.report import Hit, SetReport
 from distill.filters.decontamination.stages import STAGES, Finding, Limits, SetIndex, Texts
 from distill.filters.decontamination.thresholds import Thresholds
 from distill.filters.decontamination.words import Lexicon
-from distill.filters.decontamination.evalsets import EvalItem
 from distill.filters.normalise import excerpt
 from distill.filters.text import ids, parts
 from distill.recipe import DecontaminateStep
@@ -65,10 +68,12 @@ class DecontaminateFilter:
         items: Sequence[EvalItem] = (),
         clean: pa.Table | None = None,
         encoder: Embeds | None = None,
+        opinion: Opinion | None = None,
     ) -> None:
         """Args:
         clean: rows known to be clean, which set the thresholds.
         encoder: what the stage `meaning` compares with; without one there is no such stage.
+        opinion: who gives the verdicts that the step asks for; without one its thresholds decide.
         """
         self.name = name
         self._step = step
@@ -79,8 +84,9 @@ class DecontaminateFilter:
             SetIndex([item for item in items if item.set == set_name], limits, self._lexicon, encoder)
             for set_name in names
         ]
-        self._reports = [SetReport(index.name, index.items) for index in self._sets]
+        self._reports, self._fresh = self._empty(), self._empty()
         self._limits = Thresholds(step, self._sets, self._lexicon)
+        self._doubts = None if step.verdict is None or opinion is None else Doubts(step.verdict, opinion)
         if clean is not None:
             self._limits.calibrate(clean, known=True)
 
@@ -112,7 +118,7 @@ class DecontaminateFilter:
                 likeness = np.fmax(likeness, scores)
                 for row, finding in found.items():
                     hit = Hit(names[row], field, contents[row], finding)
-                    self._reports[place].drop(hit)
+                    self._fresh[place].drop(hit)
                     rank = (STAGES.index(finding.stage), -finding.score)
                     if row not in best or rank < best[row][0]:
                         best[row] = (rank, index, hit, texts)
@@ -120,7 +126,7 @@ class DecontaminateFilter:
                 for row in np.flatnonzero(scores >= _GREY * limit).tolist():
                     if row not in found:
                         finding = Finding(int(items[row]), "paraphrase", float(scores[row]))
-                        self._reports[place].near(Hit(names[row], field, contents[row], finding))
+                        self._fresh[place].near(Hit(names[row], field, contents[row], finding))
         verdicts.score[:] = np.round(likeness, 4)
         for row, (_, index, hit, texts) in best.items():
             item, finding = index.items[hit.finding.item], hit.finding
@@ -130,15 +136,45 @@ class DecontaminateFilter:
             verdicts.drop(row, finding.stage, evidence, item.name, round(finding.score, 4))
         return verdicts
 
+    def settings(self) -> dict[str, Any]:
+        """The thresholds."""
+        return self._limits.settings()
+
+    def adopt(self, settings: dict[str, Any]) -> None:
+        """Take over the thresholds of the filter that this one is a copy of."""
+        self._limits.adopt(settings)
+
+    def take_books(self) -> dict[str, Any]:
+        """What was found since this was last asked for, by the places of the eval sets."""
+        fresh, self._fresh = self._fresh, self._empty()
+        return {str(place): report.as_books() for place, report in enumerate(fresh) if report.rows or report.watched}
+
+    def add_books(self, books: dict[str, Any]) -> None:
+        """Count what a copy has found."""
+        self._merge()
+        for place, found in books.items():
+            self._reports[int(place)].add(SetReport.of_books(self._sets[int(place)].items, found))
+
+    def _merge(self) -> None:
+        for report, fresh in zip(self._reports, self._fresh, strict=True):
+            report.add(fresh)
+        self._fresh = self._empty()
+
+    def _empty(self) -> list[SetReport]:
+        return [SetReport(index.name, index.items) for index in self._sets]
+
     def report(self, hide: Callable[[str], str] = str) -> dict[str, Any]:
         """What was found so far, by eval set.
 
         Args:
             hide: what is done to a row's text before it is shown.
         """
+        self._merge()
         shown: dict[str, Any] = {}
         for place, report in enumerate(self._reports):
             shown[report.name] = {"threshold": self._limits.shown(place), **report.as_json(hide)}
+            if self._doubts is not None:
+                shown[report.name]["verdicts"] = self._doubts.as_json()
         return shown
 
     def clean_loss(self, rows: pa.Table) -> dict[str, Any]:
@@ -148,6 +184,7 @@ class DecontaminateFilter:
     @property
     def reports(self) -> Sequence[SetReport]:
         """One a set."""
+        self._merge()
         return self._reports
 
     def _find(
@@ -161,14 +198,43 @@ class DecontaminateFilter:
         left = _others(found, n)
         likeness = index.likeness.best(texts.words.take(left))
         items[left], scores[left] = likeness.item, likeness.score
-        found |= index.scored("paraphrase", texts, items, scores, self._limits.limit(place, field, "paraphrase"))
+        limit = self._limits.limit(place, field, "paraphrase")
+        found |= index.scored("paraphrase", texts, items, scores, limit)
+        found = self._doubted(index, contents, found, items, scores, limit)
         if index.meaning is not None:
             left = _others(found, n)
             nearest, cosines = np.zeros(n, np.int64), np.full(n, np.nan)
             meaning = index.meaning.best([contents[int(row)] for row in left])
             nearest[left], cosines[left] = meaning.item, meaning.score
-            found |= index.scored("meaning", texts, nearest, cosines, self._limits.limit(place, field, "meaning"))
+            limit = self._limits.limit(place, field, "meaning")
+            found |= index.scored("meaning", texts, nearest, cosines, limit)
+            found = self._doubted(index, contents, found, nearest, cosines, limit)
         return found, items, scores
+
+    def _doubted(
+        self,
+        index: SetIndex,
+        contents: list[str],
+        found: dict[int, Finding],
+        items: np.ndarray,
+        scores: np.ndarray,
+        limit: float,
+    ) -> dict[int, Finding]:
+        """The findings after a teacher was asked about rows whose scores are near the threshold."""
+        if self._doubts is None:
+            return found
+        low, high = self._doubts.zone(limit)
+        rows = np.flatnonzero((scores >= low) & (scores < high)).tolist()
+        # A twin with other numbers is sure: its words are the item's.
+        rows = [row for row in rows if row not in found or found[row].stage in ("paraphrase", "meaning")]
+        said = self._doubts.settle([(contents[row], index.items[int(items[row])].text) for row in rows])
+        found = dict(found)
+        for row, same in zip(rows, said, strict=True):
+            if same:
+                found[row] = Finding(int(items[row]), "verdict", float(scores[row]))
+            elif same is False:
+                found.pop(row, None)
+        return found
 
 
 def _others(found: dict[int, Finding], count: int) -> np.ndarray:

@@ -5,9 +5,9 @@
 The cosine is over words and pairs of neighbours, with 1 + ln(tf) and smoothed inverse document frequencies of the eval
 set itself, so that an index is the same whatever it is used on. J is the Jaccard overlap of the two texts' sets of
 numbers, each number weighted by its rarity I in the set; I also stands for the weight that both share, so that one
-common `2` in both texts counts for little. One number in common counts for no more than the words do: two short messages
-that name the same amount are no paraphrases for it. Cosines of paraphrased math problems alone do not part from those of other
-problems (recall 0.72 where one in a hundred others is hit); with the numbers they do (0.99).
+common `2` in both texts counts for little. One number in common counts for no more than the words do: two short
+messages that name the same amount are no paraphrases for it. Cosines of paraphrased math problems alone do not part
+from those of other problems (recall 0.72 where one in a hundred others is hit); with the numbers they do (0.99).
 
 Search is exact: every row is compared with every item, through a sparse product.
 """

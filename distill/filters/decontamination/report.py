@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distill.filters.decontamination.stages import STAGES, Finding
 from distill.filters.decontamination.evalsets import EvalItem
+from distill.filters.decontamination.stages import STAGES, Finding
 from distill.filters.normalise import excerpt
 
 __all__ = ["Hit", "SetReport"]
@@ -70,6 +70,38 @@ class SetReport:
         if entry.near is None or hit.finding.score > entry.near.finding.score:
             entry.near = hit
 
+    def add(self, later: SetReport) -> None:
+        """Count what was found in later rows."""
+        self.rows += later.rows
+        for number, found in later._found.items():
+            entry = self._found.setdefault(number, _Item())
+            entry.rows += found.rows
+            if found.best is not None and (entry.best is None or _rank(found.best) < _rank(entry.best)):
+                entry.best = found.best
+            if found.near is not None and (entry.near is None or found.near.finding.score > entry.near.finding.score):
+                entry.near = found.near
+        for stage, hits in later._examples.items():
+            examples = self._examples.setdefault(stage, [])
+            examples += hits[: _EXAMPLES - len(examples)]
+
+    def as_books(self) -> dict[str, Any]:
+        """What `of_books` reads, as JSON."""
+        return {
+            "name": self.name,
+            "rows": self.rows,
+            "found": [
+                [number, entry.rows, _flat(entry.best), _flat(entry.near)] for number, entry in self._found.items()
+            ],
+            "examples": {stage: [_flat(hit) for hit in hits] for stage, hits in self._examples.items()},
+        }
+
+    @classmethod
+    def of_books(cls, items: Sequence[EvalItem], books: dict[str, Any]) -> SetReport:
+        """The report that `as_books` was asked for."""
+        found = {number: _Item(rows, _hit(best), _hit(near)) for number, rows, best, near in books["found"]}
+        examples = {stage: [hit for flat in hits if (hit := _hit(flat))] for stage, hits in books["examples"].items()}
+        return cls(books["name"], items, Counter(books["rows"]), found, examples)
+
     @property
     def contaminated(self) -> int:
         """Items that rows repeat."""
@@ -125,3 +157,14 @@ class SetReport:
 
 def _rank(hit: Hit) -> tuple[int, float]:
     return STAGES.index(hit.finding.stage), -hit.finding.score
+
+
+def _flat(hit: Hit | None) -> list[Any] | None:
+    if hit is None:
+        return None
+    finding = hit.finding
+    return [hit.row, hit.field, hit.text, int(finding.item), finding.stage, float(finding.score)]
+
+
+def _hit(flat: list[Any] | None) -> Hit | None:
+    return None if flat is None else Hit(flat[0], flat[1], flat[2], Finding(flat[3], flat[4], flat[5]))

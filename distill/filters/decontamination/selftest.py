@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from distill.filters.decontamination.decontaminate import DecontaminateFilter
+from distill.filters.decontamination.evalsets import EvalItem
 from distill.filters.decontamination.plants import CLASSES, plant
 from distill.filters.decontamination.words import tokens
-from distill.filters.decontamination.evalsets import EvalItem
 from distill.filters.text import parts
 from distill.recipe import DecontaminateStep
 

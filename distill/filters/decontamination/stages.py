@@ -9,17 +9,17 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from distill.filters.decontamination.evalsets import EvalItem
+from distill.filters.decontamination.grams import GramTable, Hits, grams
 from distill.filters.decontamination.likeness import LikenessIndex
 from distill.filters.decontamination.meaning import Embeds, MeaningIndex
 from distill.filters.decontamination.words import NUMBER, Lexicon, Words
-from distill.filters.decontamination.evalsets import EvalItem
-from distill.filters.decontamination.grams import GramTable, Hits, grams
-from distill.filters.normalise import plain
 from distill.filters.near.shingles import Shingles, hash_words
+from distill.filters.normalise import plain
 
 __all__ = ["STAGES", "Finding", "Limits", "SetIndex", "Texts"]
 
-STAGES = ("exact", "number_changed", "contained", "ngram", "similar", "paraphrase", "meaning")
+STAGES = ("exact", "number_changed", "contained", "ngram", "similar", "paraphrase", "meaning", "verdict")
 """Reasons, the surest first."""
 
 _WHOLE = 5  # words under which a text says too little to be looked for inside others

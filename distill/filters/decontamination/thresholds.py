@@ -48,6 +48,15 @@ class Thresholds:
             return self._step.threshold
         return self._set.get((place, field, stage), self._sets[place].thresholds[stage])
 
+    def settings(self) -> dict[str, Any]:
+        """What `adopt` takes over, as JSON."""
+        return {"set": [[*key, value] for key, value in self._set.items()], "calibrated": self.calibrated}
+
+    def adopt(self, settings: dict[str, Any]) -> None:
+        """Take over what other thresholds for the same sets were calibrated to."""
+        self._set = {(place, field, stage): value for place, field, stage, value in settings["set"]}
+        self.calibrated = settings["calibrated"]
+
     def shown(self, place: int) -> dict[str, float]:
         """The thresholds of one set, by field and stage; by stage where they are the same for all fields."""
         if set_ := {f"{field} {stage}": value for (of, field, stage), value in self._set.items() if of == place}:

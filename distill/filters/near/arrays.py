@@ -142,9 +142,9 @@ def scratch(longest: int, rules: Rules) -> Scratch:
 
 
 def grow(array: NDArray[Any], needed: int) -> None:
-    """Give the array room for `needed` rows, and a sixteenth more where it has to grow.
+    """Give the array room for `needed` rows, and a thirty-second more where it has to grow.
 
     It grows in place, which moves memory pages instead of copying them. The caller holds the only reference.
     """
     if needed > len(array):
-        array.resize((needed + needed // 16, *array.shape[1:]), refcheck=False)
+        array.resize((needed + needed // 32, *array.shape[1:]), refcheck=False)

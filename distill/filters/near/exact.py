@@ -1,15 +1,22 @@
 """Rows that were there before, word for word."""
 
+# Arrow's arrays are generic over types that only run time knows.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportMissingTypeArgument=false
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pyarrow as pa
 import xxhash
+from numpy.typing import NDArray
 
 from distill.filters.base import Verdicts
+from distill.filters.near.digests import Digests
+from distill.filters.near.ids import Ids
 from distill.filters.near.known import other_rows, read_index, write_index
 from distill.filters.normalise import excerpt, plain
 from distill.filters.text import ids, texts
@@ -33,39 +40,68 @@ class ExactFilter:
         self._plain = plain if step.normalise else str
         self._kind = "exact" if step.normalise else "exact-as-written"
         self._index = folder / Path(step.index).expanduser() if step.index else None
-        self._seen: dict[bytes, str] = {}
+        self._seen, self._ids = Digests(), Ids()
         self._seeds = {key: id_ for id_, text in reversed(seeds if step.seeds else ()) if (key := self._key(text))}
         for names, contents in other_rows(step.against, step.fields, folder):
-            for id_, text in zip(names, contents, strict=True):
-                if key := self._key(text):
-                    self._seen.setdefault(key, id_)
+            self._know(names, [self._key(text) for text in contents])
         self._others = len(self._seen)
         if self._index is not None:
             for names, digests in read_index(self._index, self._kind, step.fields):
-                for id_, digest in zip(names, digests, strict=True):
-                    self._seen.setdefault(bytes.fromhex(digest), id_)
+                self._know(names, [bytes.fromhex(digest) for digest in digests])
 
     def judge(self, rows: pa.Table) -> Verdicts:
-        verdicts = Verdicts.kept(rows.num_rows)
-        contents, names = texts(rows, self._fields), ids(rows)
+        return self.judge_prepared(rows, self.prepare(rows))
+
+    def prepare(self, rows: pa.Table) -> pa.Array:
+        """The digest of each row's text; empty for a row without any."""
+        return pa.array([self._key(content) for content in texts(rows, self._fields)], pa.binary())
+
+    def judge_prepared(self, rows: pa.Table, prepared: pa.Array) -> Verdicts:
+        verdicts, names = Verdicts.kept(rows.num_rows), ids(rows)
+        keys = cast("list[bytes]", prepared.to_pylist())
         # A seed is a question: with no fields named it is the row's prompt that may copy it.
-        prompts = texts(rows, self._fields or ("prompt",)) if self._seeds else contents
-        for row, (content, prompt) in enumerate(zip(contents, prompts, strict=True)):
-            if self._seeds and (seed := self._seeds.get(self._key(prompt))) is not None:
+        prompts = texts(rows, self._fields or ("prompt",)) if self._seeds else []
+        for row, prompt in enumerate(prompts):
+            if (seed := self._seeds.get(self._key(prompt))) is not None:
                 verdicts.drop(row, "copies_seed", excerpt(prompt), seed, 1.0)
-                continue
-            key = self._key(content)
-            if key in self._seen:
-                verdicts.drop(row, "duplicate", excerpt(content), self._seen[key], 1.0)
-            elif key:
-                self._seen[key] = names[row]
+        left = np.flatnonzero(verdicts.keep).tolist()
+        numbers = self._know([names[row] for row in left], [keys[row] for row in left])
+        shown: list[str] | None = None
+        for row, number in zip(left, numbers, strict=True):
+            if number >= 0:
+                shown = shown or texts(rows, self._fields)
+                verdicts.drop(row, "duplicate", excerpt(shown[row]), self._ids[number], 1.0)
         return verdicts
 
-    def save(self) -> None:
+    def keys(self, rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """Half of each digest; a row without text has none."""
+        digests = cast("list[bytes]", self.prepare(rows).to_pylist())
+        owners = np.array([row for row, digest in enumerate(digests) if digest], np.int64)
+        return owners, np.frombuffer(b"".join(digest[:8] for digest in digests), np.uint64)
+
+    def save(self, folder: Path | None = None) -> None:
         """Write the index file, where the step names one: what was kept, without the other datasets."""
         if self._index is not None:
-            kept = list(islice(self._seen.items(), self._others, None))
-            write_index(self._index, self._kind, self._fields, [([i for _, i in kept], [k.hex() for k, _ in kept])])
+            path = self._index if folder is None else folder / f"{self.name}.parquet"
+            write_index(path, self._kind, self._fields, self._kept())
+
+    def _know(self, names: Sequence[str], keys: Sequence[bytes]) -> list[int]:
+        """The number of the earlier text of each key; -1 for a new one, which gets a number, and for none."""
+        found, added = self._seen.find(keys), list[str]()
+        for row, key in enumerate(keys):
+            if found[row] < 0 and key:
+                found[row] = self._seen.recent(key)
+                if found[row] < 0:
+                    self._seen.add(key)
+                    added.append(names[row])
+        self._ids.extend(added)
+        return found
+
+    def _kept(self) -> Iterator[tuple[list[str], list[str]]]:
+        number = self._others
+        for digests in self._seen.since(self._others):
+            yield [self._ids[number + place] for place in range(len(digests))], [key.hex() for key in digests]
+            number += len(digests)
 
     def _key(self, text: str) -> bytes:
         comparable = self._plain(text)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from distill.filters.near.arrays import I64, U8, Rows
 from distill.filters.near.jit import inline, kernel
@@ -20,13 +17,9 @@ _SPACE = 32
 
 def folded(texts: Sequence[str]) -> Rows:
     """`fold` of many texts, as UTF-8 in one array."""
-    array = pa.array(texts, pa.large_string())
-    _, ends_buffer, data_buffer = array.buffers()
-    count = len(texts)
-    offsets = _fixed(ends_buffer, np.int64)[: count + 1]
-    size = int(offsets[-1])
-    rows = Rows(np.empty(size, np.uint8), *(np.empty(count, np.int64) for _ in range(3)))
-    used = fold_ascii(_fixed(data_buffer, np.uint8)[:size], offsets, *rows)
+    count, data, offsets = len(texts), *_joined(texts)
+    rows = Rows(np.empty(len(data), np.uint8), *(np.empty(count, np.int64) for _ in range(3)))
+    used = fold_ascii(data, offsets, *rows)
     others = (rows.words < 0).nonzero()[0]
     if not len(others):
         return rows
@@ -86,8 +79,19 @@ def _single_spaces(text: U8) -> tuple[int, int]:
     return at, spaces
 
 
-def _fixed(buffer: Any, kind: type[np.generic]) -> NDArray[Any]:
-    """A buffer as an array that cannot be written, whatever Arrow says of it: kernels are compiled for one kind."""
-    array = np.frombuffer(buffer, kind) if buffer is not None else np.empty(0, kind)
-    array.flags.writeable = False
-    return array
+def _joined(texts: Sequence[str]) -> tuple[U8, I64]:
+    """All texts in UTF-8, and where each begins; arrays that cannot be written, for kernels are compiled for one kind.
+
+    (Arrow would do the same, and import pandas first.)
+    """
+    joined = "".join(texts)
+    parts = texts if joined.isascii() else [text.encode("utf-8") for text in texts]
+    data = np.frombuffer(joined.encode("utf-8"), np.uint8) if joined else _NOTHING
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, parts), np.int64, len(texts)), out=offsets[1:])
+    offsets.flags.writeable = False
+    return data, offsets
+
+
+_NOTHING = np.empty(0, np.uint8)
+_NOTHING.flags.writeable = False

@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 from distill.filters.near import kernels
 from distill.filters.near.arrays import Out, Rows, Rules, empty_index, grow, scratch
 from distill.filters.near.folding import folded
+from distill.filters.near.ids import Ids
 from distill.filters.near.kernels import ADD, CHAR, COMPARE, DECIDE, WORD
-from distill.filters.near.signature import agreement, choose_bands, draw
+from distill.filters.near.signature import agreement, band_values, choose_bands, draw
+from distill.filters.normalise import fold
 
 __all__ = ["CAP", "CHARS", "LONG", "SHORT", "WORDS", "Match", "NearIndex"]
 
@@ -45,8 +47,8 @@ is 0.63 in Jaccard similarity; of runs of three words 0.86 stay, which is 0.75."
 _CHUNK_ROWS = 4096
 _SAMPLE = 5_000  # texts on which common shingles are counted
 _CHUNK_CHARS = 4 << 20
-_FULL = 0.8  # share of the table's slots that may be taken
-_GROWTH = 1.25
+_FULL = 0.85  # share of the table's slots that may be taken
+_GROWTH = 1.12
 _UNITS = {"auto": -1, "char": CHAR, "word": WORD}
 
 
@@ -88,8 +90,9 @@ class NearIndex:
             common=np.zeros(0, np.uint64),
         )
         self._index = empty_index()
-        self._ids = _Ids()
+        self._ids = Ids()
         self._scratch = scratch(0, self.rules)
+        self._row, self._out = Rows(np.empty(0, np.uint8), *np.zeros((3, 1), np.int64)), _results(1)
         self.long_texts = 0
         """Texts seen so far that `auto` took for long."""
 
@@ -121,6 +124,31 @@ class NearIndex:
             texts = [self._index.data[a:b].tobytes().decode("utf-8") for a, b in itertools.pairwise(ends)]
             yield [self._ids[number] for number in numbers], texts
 
+    def keys(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """(numbers of texts, band values): two texts can be compared only if they share a value. A text near the border
+        of `auto` has the values of both units."""
+        rows, rules = folded(texts), self.rules
+        self._make_room(rows, COMPARE)
+        owners, units, signatures = list[int](), list[int](), list[NDArray[np.uint32]]()
+        for row, words in enumerate(rows.words.tolist()):
+            unit = (WORD if words > rules.long else CHAR) if rules.unit < 0 else rules.unit
+            border = rules.unit < 0 and rules.long * rules.threshold <= words <= rules.long / rules.threshold
+            for each in (unit, WORD - unit)[: 2 if border else 1]:
+                if rows.ends[row] > rows.begins[row]:
+                    count = self._shingle(rows, row, each)
+                    kernels.minima(self._scratch.values, count, rules.a, rules.b, self._scratch.signature)
+                    owners.append(row)
+                    units.append(each)
+                    signatures.append(self._scratch.signature.copy())
+        return np.repeat(np.array(owners, np.int64), rules.bands), band_values(signatures, units, rules.bands)
+
+    def _shingle(self, rows: Rows, row: int, unit: int) -> int:
+        """Shingles of a row, into the working memory; how many there are."""
+        work, begin, end, size = self._scratch, rows.begins[row], rows.ends[row], self.rules.sizes[unit]
+        return kernels.shingle(
+            rows.data, begin, end, unit, size, self.rules.common, work.points, work.places, work.hashes, work.values
+        )
+
     def ignore_common(self, texts: Sequence[str], share: float) -> int:
         """Leave shingles out of account that stand in more than `share` of the texts; how many there are. What is in
         the index is entered again."""
@@ -140,14 +168,23 @@ class NearIndex:
         common = hashes[counts > share * max(1, len(sets))]
         table = np.zeros(1 << (2 * len(common) + 1).bit_length(), np.uint64)
         kernels.common_table(common, table)
-        kept = list(self.kept())
-        self.rules = self.rules._replace(common=table)
-        self._index, self._ids = empty_index(), _Ids()
-        for names, contents in kept:
-            self.add(contents, names)
+        self.leave_out(table)
         return len(common)
 
+    def leave_out(self, table: NDArray[np.uint64]) -> None:
+        """Leave the shingles of a hash table (see `Rules.common`) out of account. What is in the index is entered
+        again."""
+        if not len(table) and not len(self.rules.common):
+            return
+        kept = list(self.kept())
+        self.rules = self.rules._replace(common=table)
+        self._index, self._ids = empty_index(), Ids()
+        for names, contents in kept:
+            self.add(contents, names)
+
     def _judge(self, texts: Sequence[str], ids: Sequence[str], mode: int) -> list[Match | None]:
+        if len(texts) == 1:
+            return [self._one(texts[0], ids[0], mode)]
         matches: list[Match | None] = []
         first = 0
         while first < len(texts):
@@ -159,22 +196,32 @@ class NearIndex:
             first = last
         return matches
 
+    def _one(self, text: str, id_: str, mode: int) -> Match | None:
+        """The same for one text, without what many are worth: a row comes by itself while a generation runs."""
+        folded = fold(text).encode("utf-8")
+        if not folded:
+            return None
+        row, out = self._row._replace(data=np.frombuffer(bytearray(folded), np.uint8)), self._out
+        row.ends[0], row.words[0] = len(folded), folded.count(b" ") + 1
+        self._make_room(row, mode)
+        kernels.judge(row, self.rules, self._index, self._scratch, out, mode)
+        if out.number[0] >= 0:
+            self._ids.append(id_)
+        return self._match(row, out, 0) if out.match[0] >= 0 else None
+
+    def _match(self, rows: Rows, out: Out, row: int) -> Match:
+        number, begin, end = int(out.match[row]), int(rows.begins[row]), int(rows.ends[row])
+        shared = self._shared(rows.data, begin, end, out.run[row].tolist(), number)
+        return Match(self._ids[number], float(out.similarity[row]), shared)
+
     def _chunk(self, texts: Sequence[str], ids: Sequence[str], mode: int) -> list[Match | None]:
-        rows, count = folded(texts), len(texts)
+        rows, count, out = folded(texts), len(texts), _results(len(texts))
         self._make_room(rows, mode)
-        out = Out(
-            match=np.empty(count, np.int64),
-            similarity=np.empty(count, np.float64),
-            run=np.empty((count, 2), np.int64),
-            number=np.empty(count, np.int64),
-        )
         kernels.judge(rows, self.rules, self._index, self._scratch, out, mode)
         self._ids.extend([ids[row] for row in (out.number >= 0).nonzero()[0].tolist()])
         matches: list[Match | None] = [None] * count
         for row in (out.match >= 0).nonzero()[0].tolist():
-            number, begin, end = int(out.match[row]), int(rows.begins[row]), int(rows.ends[row])
-            shared = self._shared(rows.data, begin, end, out.run[row].tolist(), number)
-            matches[row] = Match(self._ids[number], float(out.similarity[row]), shared)
+            matches[row] = self._match(rows, out, row)
         return matches
 
     def _shared(self, data: NDArray[np.uint8], begin: int, end: int, run: list[int], number: int) -> str:
@@ -214,27 +261,11 @@ class NearIndex:
         grow(index.bits, texts + count)
 
 
-class _Ids:
-    """Strings in one growing buffer: an eighth of the memory of a list of short strings."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-        self._ends = np.zeros(1 << 8, np.int64)
-        self._count = 0
-
-    @property
-    def nbytes(self) -> int:
-        return len(self._data) + self._ends.nbytes
-
-    def __getitem__(self, number: int) -> str:
-        return self._data[self._ends[number] : self._ends[number + 1]].decode("utf-8")
-
-    def extend(self, ids: list[str]) -> None:
-        if not ids:
-            return
-        encoded = [id_.encode("utf-8") for id_ in ids]
-        grow(self._ends, self._count + len(ids) + 1)
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        self._ends[self._count + 1 : self._count + 1 + len(ids)] = len(self._data) + np.cumsum(lengths)
-        self._data += b"".join(encoded)
-        self._count += len(ids)
+def _results(count: int) -> Out:
+    """Room for what is decided of so many rows."""
+    return Out(
+        match=np.empty(count, np.int64),
+        similarity=np.empty(count, np.float64),
+        run=np.empty((count, 2), np.int64),
+        number=np.empty(count, np.int64),
+    )

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from distill.filters.base import Verdicts
-from distill.filters.near.known import other_rows, read_index, write_index
 from distill.filters.near.index import CHARS, LONG, SHORT, WORDS, Match, NearIndex
+from distill.filters.near.known import other_rows, read_index, write_index
 from distill.filters.normalise import excerpt
 from distill.filters.text import ids, texts
 from distill.recipe import MinHashStep
@@ -75,6 +76,28 @@ class MinHashFilter:
         """Leave common shingles out of account; bands are chosen from the threshold alone."""
         self._common = self._rows.ignore_common(texts(rows, self._fields), self._step.ignore_common or 1.0)
 
+    def settings(self) -> dict[str, Any]:
+        """The shingles that do not count."""
+        return {"common": self._common, "table": self._rows.rules.common.tolist()}
+
+    def adopt(self, settings: dict[str, Any]) -> None:
+        """Take over the settings of the filter that this one is a copy of."""
+        self._common = settings["common"]
+        self._rows.leave_out(np.array(settings["table"], np.uint64))
+
+    def take_books(self) -> dict[str, Any]:
+        """Long texts that were seen since this was last asked for."""
+        long, self._rows.long_texts = self._rows.long_texts, 0
+        return {"long": long}
+
+    def add_books(self, books: dict[str, Any]) -> None:
+        """Count what a copy has seen."""
+        self._rows.long_texts += int(books["long"])
+
+    def keys(self, rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """The band values of each row."""
+        return self._rows.keys(texts(rows, self._fields))
+
     def judge(self, rows: pa.Table) -> Verdicts:
         verdicts = Verdicts.kept(rows.num_rows)
         contents, names = texts(rows, self._fields), ids(rows)
@@ -91,10 +114,11 @@ class MinHashFilter:
                 _drop(verdicts, row, "near_duplicate", match)
         return verdicts
 
-    def save(self) -> None:
+    def save(self, folder: Path | None = None) -> None:
         """Write the index file, where the step names one: what was kept, without the other datasets."""
         if self._index is not None:
-            write_index(self._index, "minhash", self._fields, self._rows.kept(self._others))
+            path = self._index if folder is None else folder / f"{self.name}.parquet"
+            write_index(path, "minhash", self._fields, self._rows.kept(self._others))
 
 
 def _index(step: MinHashStep, short_threshold: float) -> NearIndex:

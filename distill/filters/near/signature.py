@@ -11,12 +11,13 @@ Massive Datasets", section 3.4, for bands; Li and König 2010, "b-Bit Minwise Ha
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bands", "agreement", "choose_bands", "draw"]
+__all__ = ["Bands", "agreement", "band_values", "choose_bands", "draw"]
 
 _SEED = 1  # datasketch's own default: signatures can be compared with those of other programs
 _BITS = 128
@@ -65,3 +66,16 @@ def agreement(threshold: float, permutations: int) -> int:
     share = (1 + threshold) / 2
     least = count * share - _DEVIATIONS * math.sqrt(count * share * (1 - share))
     return _BITS - count + max(math.floor(least), 0)
+
+
+def band_values(signatures: Sequence[NDArray[np.uint32]], units: Sequence[int], bands: int) -> NDArray[np.uint64]:
+    """One 64-bit value a band of each signature, different for bands and units; shape (signatures * bands,)."""
+    mix, half = np.uint64(0xFF51AFD7ED558CCD), np.uint64(32)
+    if not signatures:
+        return np.zeros(0, np.uint64)
+    minima = np.array(signatures, np.uint64).reshape(len(signatures), bands, -1)
+    values = (1 + np.arange(bands) + np.array(units)[:, None] * bands).astype(np.uint64)
+    for row in range(minima.shape[2]):
+        values = (values ^ minima[:, :, row]) * mix
+        values ^= values >> half
+    return values.ravel()

@@ -37,6 +37,9 @@ _PROOF = frozenset(
 )
 """Columns of a run's rows that say where a row came from: what the recipe declares, and digests."""
 
+_TOKENS = "logprobs"
+"""The answer once more, in pieces that no pattern can read: a row with anything to hide loses it whole."""
+
 
 class PiiFilter:
     """Masks values (`mask`), or drops rows that hold any (`drop`; the reason is the gravest kind). The score is the
@@ -44,7 +47,9 @@ class PiiFilter:
 
     def __init__(self, step: PiiStep, name: str = "pii") -> None:
         self.name = name
-        self.counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._fresh: Counter[str] = Counter()
+        """What was replaced since `take_books`."""
         self._fields = step.fields
         self._drop = step.action == "drop"
         self._detector = Detector(step.kinds, regions=step.regions, allow=step.allow)
@@ -71,10 +76,24 @@ class PiiFilter:
                     values.append(after)
             if changed:
                 columns[name] = replaced(column, changed, values)
+        if masks and _TOKENS in rows.column_names:
+            columns[_TOKENS] = replaced(rows.column(_TOKENS), list(masks), [None] * len(masks))
         for row, mask in masks.items():
             shown[row] = mask.hide_excerpt(shown[row])
-            self.counts += mask.replaced
+            self._fresh += mask.replaced
         return Rewritten(verdicts, columns, shown)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Values replaced so far, by kind."""
+        return self._counts + self._fresh
+
+    def take_books(self) -> dict[str, Any]:
+        fresh, self._fresh = self._fresh, Counter()
+        return dict(fresh)
+
+    def add_books(self, books: dict[str, Any]) -> None:
+        self._counts += Counter(books)
 
     def hide(self, text: str) -> str:
         mask = self._mask([text])
@@ -117,7 +136,7 @@ class PiiFilter:
             return sources(rows, self._fields)
         names = set(rows.column_names)
         proof = _PROOF if {"prompt_digest", "keys"} <= names else {"id"}
-        return [field.name for field in rows.schema if field.name not in proof and holds_text(field.type)]
+        return [field.name for field in rows.schema if field.name not in proof | {_TOKENS} and holds_text(field.type)]
 
 
 def _gravest(found: Counter[PiiKind]) -> str:

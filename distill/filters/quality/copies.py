@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 from distill.filters.base import Verdicts
-from distill.filters.normalise import excerpt, plain
 from distill.filters.decontamination.runs import Runs, words_of
+from distill.filters.normalise import excerpt, plain
 from distill.filters.text import Absent, texts
 from distill.recipe import CopiesStep
 

@@ -17,8 +17,8 @@ import pyarrow.compute
 from distill.assets import find
 from distill.errors import InputError
 from distill.filters.base import Verdicts
-from distill.filters.normalise import excerpt
 from distill.filters.decontamination.runs import Runs, words_of
+from distill.filters.normalise import excerpt
 from distill.filters.text import Absent, texts
 from distill.recipe import LeakageStep
 

@@ -16,7 +16,7 @@ from distill.filters.normalise import excerpt
 from distill.filters.text import Absent, texts
 from distill.recipe import RefusalStep
 
-__all__ = ["RefusalFilter"]
+__all__ = ["RefusalFilter", "find_refusal"]
 
 _HEAD = 300  # characters of an answer in which a refusal begins
 
@@ -79,14 +79,22 @@ class RefusalFilter:
         return verdicts
 
     def _find(self, content: str) -> tuple[str, str] | None:
-        head = " ".join(content[: 4 * _HEAD].translate(_CURLY).casefold().split())[:_HEAD]
-        for reason, pattern in _PATTERNS.items():
-            match = pattern.search(head)
-            if match is not None:
-                return reason, excerpt(match.group().strip())
+        found = find_refusal(content)
+        if found is not None:
+            return found
         if self._phrases:
             whole = content.translate(_CURLY).casefold()
             phrase = next((phrase for phrase in self._phrases if phrase in whole), None)
             if phrase is not None:
                 return "phrase", excerpt(phrase)
         return None
+
+
+def find_refusal(content: str) -> tuple[str, str] | None:
+    """Which pattern says that `content` declines, and the matching text; None where none does."""
+    head = " ".join(content[: 4 * _HEAD].translate(_CURLY).casefold().split())[:_HEAD]
+    for reason, pattern in _PATTERNS.items():
+        match = pattern.search(head)
+        if match is not None:
+            return reason, excerpt(match.group().strip())
+    return None

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from distill.dataset import RowWriter
 from distill.dataset.schema import FATE_FIELDS
 from distill.errors import InputError
+from distill.filters.reading import open_source
 from distill.filters.selection.diversity import choose
 from distill.filters.selection.report import figures, page
 from distill.filters.semantic.embedding import load_embedder
-from distill.filters.reading import open_source
 from distill.filters.text import texts
 from distill.io import atomic_path, write_text
 from distill.recipe import DiversityStep

@@ -25,9 +25,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distill.filters.base import Verdicts
+from distill.filters.normalise import excerpt, plain
 from distill.filters.semantic.embedding import Embedder, load_embedder, resolve_model
 from distill.filters.semantic.neighbours import NeighbourIndex
-from distill.filters.normalise import excerpt, plain
 from distill.filters.semantic.threshold import Calibration, calibrate
 from distill.filters.text import Absent, ids, texts
 from distill.recipe import SemanticStep

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from distill.filters.decontamination.decontaminate import DecontaminateFilter
+from distill.filters.decontamination.evalsets import EvalItem
 from distill.filters.decontamination.plants import plant
 from distill.filters.decontamination.words import Lexicon, tokens
-from distill.filters.decontamination.evalsets import EvalItem
 from distill.recipe import DecontaminateStep
 
 NAMES = (

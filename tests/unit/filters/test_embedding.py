@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from distill.errors import InputError
-from distill.filters.semantic.embedding import load_embedder
 from distill.filters.semantic.cache import EmbeddingCache
+from distill.filters.semantic.embedding import load_embedder
 from tests.support.tiny_embedder import make_encoder, make_static
 
 TEXT = "where is my card it was lost yesterday please send another one how do i bake bread at home"

@@ -12,9 +12,9 @@ from distill.filters.near import kernels
 from distill.filters.near.arrays import scratch
 from distill.filters.near.folding import folded
 from distill.filters.near.index import NearIndex
-from distill.filters.normalise import fold
 from distill.filters.near.shingles import hash_words
 from distill.filters.near.signature import choose_bands
+from distill.filters.normalise import fold
 
 CHAR, WORD = kernels.CHAR, kernels.WORD
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from distill.errors import InputError
 from distill.filters import build_chain, filter_file
-from distill.filters.privacy.pii import PiiFilter
 from distill.filters.privacy.detect import GATE, Detector
+from distill.filters.privacy.pii import PiiFilter
 from distill.filters.privacy.secrets import entropy
 from distill.recipe import FilterStep, PiiStep, parse
 from distill.recipe.quality import FOUND_BY_RULE

@@ -7,9 +7,9 @@ import pytest
 
 from distill.errors import InputError
 from distill.filters.near.exact import ExactFilter
-from distill.filters.quality.length import LengthFilter
 from distill.filters.near.minhash import MinHashFilter
 from distill.filters.normalise import excerpt, plain
+from distill.filters.quality.length import LengthFilter
 from distill.filters.quality.refusal import RefusalFilter
 from distill.filters.quality.schema import SchemaFilter
 from distill.filters.quality.truncation import TruncationFilter, looks_cut

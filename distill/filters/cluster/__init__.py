@@ -1,0 +1,1 @@
+"""A chain over a Ray cluster, with the survivors of one machine."""
