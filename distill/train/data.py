@@ -13,8 +13,7 @@ names file, line and field; nothing is skipped in silence.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -68,22 +67,10 @@ class TrainData:
     general: int = 0
     """Training rows that are general data."""
 
-    def mixed(self, general: Path, share: float, *, seed: int = 0) -> TrainData:
-        """These rows with so many of `general` that they make `share` of all; which ones, `seed` decides.
-
-        Raises:
-            InputError: `general` cannot be read, or holds too few rows.
-        """
-        wanted = round(len(self.train) * share / (1 - share))
-        rows = tuple(read_rows(general))
-        if len(rows) < wanted:
-            raise InputError(
-                f"holds {len(rows)} rows, and a share of {share} of the training rows would take {wanted}",
-                path=general,
-                hint="lower train.mix.share",
-            )
-        chosen = random.Random(f"general/{seed}").sample(rows, wanted)  # noqa: S311 - an order, not a secret
-        return replace(self, train=(*self.train, *chosen), sources=(*self.sources, general.name), general=wanted)
+    def mixed(self, general: Iterable[Conversation], source: str) -> TrainData:
+        """These rows and general ones after them, of the file `source`."""
+        rows = tuple(general)
+        return replace(self, train=(*self.train, *rows), sources=(*self.sources, source), general=len(rows))
 
     @classmethod
     def read(cls, train: Path, validation: Path | None = None) -> TrainData:

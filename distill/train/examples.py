@@ -24,6 +24,8 @@ class Prepared:
     """Training examples longer than `max_length`."""
     split: int
     """Rows that became one example per answer."""
+    divided: int
+    """Rows longer than `max_length` that became several conversations."""
     thinking_lost: int
     """Training examples whose answer holds reasoning that the chat template takes out."""
     tokens: dict[str, int]
@@ -35,11 +37,25 @@ class Prepared:
 _THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 
 
-def prepare(data: TrainData, tokenizer: Any, *, max_length: int, thinking: str = "keep") -> Prepared:
+@dataclass
+class _Split:
+    """Examples of one split, and counts."""
+
+    kept: list[Encoded]
+    dropped: int = 0
+    split: int = 0
+    divided: int = 0
+
+
+def prepare(
+    data: TrainData, tokenizer: Any, *, max_length: int, thinking: str = "keep", long_rows: str = "drop"
+) -> Prepared:
     """Encode both splits.
 
     Args:
         thinking: `drop` takes `<think>…</think>` out of the answers.
+        long_rows: `split` divides conversations longer than `max_length` between turns; what then is still too long is
+            dropped.
 
     Raises:
         InputError: a row cannot be rendered, or every row is longer than `max_length`.
@@ -49,39 +65,73 @@ def prepare(data: TrainData, tokenizer: Any, *, max_length: int, thinking: str =
         [_without_thinking(row) for row in split] if thinking == "drop" else split
         for split in (data.train, data.validation)
     )
-    train, dropped, split = _encode(rows, encoder, max_length)
-    validation, _, _ = _encode(watched, encoder, max_length)
-    if not train:
+    train = _encode(rows, encoder, max_length, divide=long_rows == "split")
+    validation = _encode(watched, encoder, max_length, divide=long_rows == "split")
+    if not train.kept:
         raise InputError(
-            f"all {dropped} rows are longer than max_length ({max_length} tokens)", hint="raise max_length"
+            f"all {train.dropped} rows are longer than max_length ({max_length} tokens)", hint="raise max_length"
         )
     return Prepared(
-        train,
-        validation,
-        dropped,
-        split,
-        _lost(rows, train, encoder),
+        train.kept,
+        validation.kept,
+        train.dropped,
+        train.split,
+        train.divided,
+        _lost(rows, train.kept, encoder),
         {
-            "total": sum(len(example.input_ids) for example in train),
-            "trained": sum(example.trained for example in train),
-            "longest": max(len(example.input_ids) for example in train),
+            "total": sum(len(example.input_ids) for example in train.kept),
+            "trained": sum(example.trained for example in train.kept),
+            "longest": max(len(example.input_ids) for example in train.kept),
         },
-        _shown(train[0], encoder),
+        _shown(train.kept[0], encoder),
     )
 
 
-def _encode(rows: Sequence[Conversation], encoder: Encoder, max_length: int) -> tuple[list[Encoded], int, int]:
-    kept: list[Encoded] = []
-    dropped = split = 0
+def _encode(rows: Sequence[Conversation], encoder: Encoder, max_length: int, *, divide: bool) -> _Split:
+    found = _Split([])
     for row in rows:
         examples = encoder(row)
-        split += len(examples) > 1
+        found.split += len(examples) > 1
+        if divide and _longest(examples) > max_length:
+            pieces = _divide(row, encoder, max_length)
+            found.divided += len(pieces) > 1
+            examples = [example for piece in pieces for example in piece]
         for example in examples:
             if len(example.input_ids) > max_length:
-                dropped += 1
+                found.dropped += 1
             else:
-                kept.append(example)
-    return kept, dropped, split
+                found.kept.append(example)
+    return found
+
+
+def _divide(row: Conversation, encoder: Encoder, max_length: int) -> list[list[Encoded]]:
+    """The examples of each piece of a conversation, the pieces as long as `max_length` lets them be.
+
+    A piece is the system turn and whole exchanges (a question with all that follows up to the next question), so no
+    answer is cut and none loses its question. Only what was said in earlier pieces is not seen any more.
+    """
+    head = row.turns[:1] if row.turns[0]["role"] == "system" else ()
+    exchanges: list[tuple[Turn, ...]] = []
+    for turn in row.turns[len(head) :]:
+        if not exchanges or (turn["role"] == "user" and exchanges[-1][-1]["role"] == "assistant"):
+            exchanges.append((turn,))
+        else:
+            exchanges[-1] += (turn,)
+    pieces: list[list[Encoded]] = []
+    taken: tuple[Turn, ...] = ()
+    for exchange in exchanges:
+        longer = encoder(Conversation((*head, *taken, *exchange), row.where))
+        if taken and _longest(longer) <= max_length:
+            pieces[-1] = longer
+            taken += exchange
+        else:
+            pieces.append(encoder(Conversation((*head, *exchange), row.where)) if taken else longer)
+            taken = exchange
+    return pieces
+
+
+def _longest(examples: Sequence[Encoded]) -> int:
+    return max(len(example.input_ids) for example in examples)
 
 
 def _without_thinking(row: Conversation) -> Conversation:

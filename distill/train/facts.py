@@ -29,7 +29,8 @@ def run_facts(
     seconds = max(time.monotonic() - watch.started, 1e-9)
     # After an interruption the trainer's own history holds the updates of all sessions.
     losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry]
-    validation = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    watched = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+    validation = [entry["eval_loss"] for entry in watched]
     first, last = losses[: max(1, len(losses) // 10)], losses[-max(1, len(losses) // 10) :]
     return {
         "method": config.method,
@@ -48,6 +49,7 @@ def run_facts(
         "device": device(),
         "losses": losses,
         "validation_losses": validation,
+        "validation_points": [{"step": entry["step"], "loss": entry["eval_loss"]} for entry in watched],
         "resumed_from": int(resumed.name.split("-")[-1]) if resumed else 0,
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_bytes": peak_memory(),

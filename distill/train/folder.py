@@ -4,6 +4,7 @@ OUT/adapter/              weights (safetensors) and PEFT's settings; OUT/model/ 
     chat_template.jinja   the template the rows were rendered with: evaluation and serving use this one
 OUT/train.json            settings, data digest, counts, one example with its mask, losses, seconds, memory
 OUT/log.jsonl             one line an update
+OUT/tensorboard/           the same as event files, where the settings ask for them
 OUT/training.json, OUT/checkpoints/     while training; the same call goes on from there after an interruption
 """
 
@@ -13,7 +14,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import orjson
 
@@ -22,6 +23,9 @@ from distill.io import digest, loads, write_bytes
 from distill.recipe import TrainConfig
 
 __all__ = ["TrainResult", "claim", "finish", "identity", "last_checkpoint", "remembered"]
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 _ALWAYS = frozenset(
     "adapter lora epochs max_steps learning_rate schedule warmup batch_size micro_batch_size weight_decay "  # noqa: SIM905
@@ -50,7 +54,7 @@ class TrainResult:
 
     def as_json(self) -> dict[str, Any]:
         """Paths and figures, without the example and the curve."""
-        left_out = ("example", "losses", "config", "versions")
+        left_out = ("example", "losses", "validation_points", "config", "versions")
         shown = {key: value for key, value in self.facts.items() if key not in left_out}
         weights = self.adapter or self.model
         paths = {"out": str(self.out), "weights": str(weights), "train_json": str(self.out / "train.json")}
@@ -59,7 +63,7 @@ class TrainResult:
 
 def identity(config: TrainConfig, **other: Any) -> str:
     """Two trainings of one identity leave the same weights. `other`: what they depend on beside the settings."""
-    settings = config.model_dump(mode="json", exclude={"model", "seed"})
+    settings = config.model_dump(mode="json", exclude={"model", "seed", "tensorboard"})
     fields = type(config).model_fields
     plain = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
     used = {key: settings[key] for key in settings if key in _ALWAYS or getattr(config, key) != plain[key]}
@@ -86,7 +90,7 @@ def claim(out: Path, identity: str, *, overwrite: bool) -> dict[str, Any] | None
                 hint="name another folder, or pass --overwrite to discard it",
             )
     if overwrite:
-        for name in ("adapter", "model", "checkpoints"):
+        for name in ("adapter", "model", "checkpoints", "tensorboard"):
             shutil.rmtree(out / name, ignore_errors=True)
         for name in ("train.json", "training.json", "log.jsonl", "chat_template.jinja"):
             (out / name).unlink(missing_ok=True)
@@ -94,14 +98,15 @@ def claim(out: Path, identity: str, *, overwrite: bool) -> dict[str, Any] | None
     return None
 
 
-def remembered(out: Path, choose: Callable[[], tuple[str, str]]) -> tuple[str, str]:
-    """The number type and why, measured once: a resumed training keeps it, whatever the machine measures today."""
+def remembered(out: Path, choose: Callable[[], tuple[A, B]], *, key: str = "dtype") -> tuple[A, B]:
+    """What was found on this machine (the number type) and why, once: a resumed training keeps it, whatever the machine
+    would say today."""
     file = out / "training.json"
     state = loads(file.read_bytes())
-    if "dtype" not in state:
-        state["dtype"] = choose()
+    if key not in state:
+        state[key] = choose()
         write_bytes(file, orjson.dumps(state))
-    return cast("tuple[str, str]", tuple(state["dtype"]))
+    return cast("tuple[A, B]", tuple(state[key]))
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -26,14 +26,22 @@ from distill.train.examples import prepare
 from distill.train.order import batches
 from distill.train.pairing import encode
 from distill.train.pairs import PairData
+from distill.train.passes import cut
 from distill.train.ready import attention_of
-from distill.train.template import IGNORE, use_template
+from distill.train.template import IGNORE, Encoded, use_template
 from distill.train.tracing import Shape, Sizes, one_step, small_model, trace
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "plan", "rows_that_fit"]
 
-_SPARE = 1.05
-"""What the allocator holds beyond the tensors that are alive."""
+_SPARE = {"cpu": 1.17, "cuda": 1.05}
+"""What the allocator holds beyond the tensors of a step that are alive: holes between them."""
+
+_KERNELS = {"cpu": 100_000_000, "cuda": 0}
+"""Code that the first step loads or compiles, scratch space of its products. Both were found with the configurations of
+`benchmarks/train_memory.py`."""
+
+_QUANTISING = 0.4
+"""What the allocator keeps of quantising on a CPU, of the files' size; found with one model."""
 
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes a 4-bit weight: the number, the scale of 64 of them in 8 bits, the scale of 256 of those scales."""
@@ -125,6 +133,61 @@ def plan(config: TrainConfig, data: TrainData | PairData, *, seed: int = 0, time
     return replace(found, seconds=seconds, changes=tuple(changes))
 
 
+def rows_that_fit(
+    config: TrainConfig, examples: Sequence[Encoded], place: student.Place, dtype: str, *, seed: int
+) -> tuple[int, str | None]:
+    """(rows of a forward pass for which main memory suffices, why they are fewer than asked).
+
+    A GPU that is out of memory says so, and the trainer takes fewer rows then; a process that is out of main memory is
+    killed. So on a CPU the step is predicted first.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    asked = config.rows_at_once
+    if torch.cuda.is_available():
+        return asked, None
+    model = AutoConfig.from_pretrained(place.folder, local_files_only=True, trust_remote_code=False)
+    if _plenty(config, examples, model, _weights_bytes(place)):
+        return asked, None
+    _import_what_training_imports(config)
+    job = _Job(_sequences(examples), 0, model, _weights_bytes(place), dtype, True, seed, resident_memory())
+    available = _available(job)
+    rows, needed = asked, 0
+    for rows in (count for count in _divisors(config.batch_size) if count <= asked):
+        needed = _predicted(config.model_copy(update={"micro_batch_size": rows}), job, available).bytes
+        if needed <= available:
+            break
+    if rows == asked and needed <= available:
+        return asked, None
+    told = f"of {available / 1e9:.1f} GB the training would take {needed / 1e9:.1f} GB with {rows} rows at once"
+    if needed > available:
+        return rows, f"{told}, and more with others; it may be killed"
+    return rows, f"{told}, and more with {asked}; the updates are the same"
+
+
+def _plenty(config: TrainConfig, examples: Sequence[Encoded], model: Any, weights_bytes: int) -> bool:
+    """True where no training of this size could need what is there: a prediction takes a second or two."""
+    text = model.get_text_config()
+    longest = max(len(example.input_ids) for example in examples)
+    tokens = config.rows_at_once * longest
+    wide = 200 * text.hidden_size + 60 * (getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
+    layers = text.num_hidden_layers * (wide + 16 * text.num_attention_heads * longest)
+    return (1 << 30) + 16 * weights_bytes + tokens * (layers + 20 * text.vocab_size) < available_memory()
+
+
+def _sequences(examples: Sequence[Encoded]) -> tuple[tuple[tuple[list[int], int, int], ...], ...]:
+    rows: list[tuple[tuple[list[int], int, int], ...]] = []
+    for example in examples:
+        before = next(i for i, label in enumerate(example.labels) if label != IGNORE)
+        rows.append(((example.input_ids, before, example.trained),))
+    return tuple(rows)
+
+
+def _weights_bytes(place: student.Place) -> int:
+    return sum(file.stat().st_size for file in place.folder.glob("*.safetensors"))
+
+
 def _job(config: TrainConfig, data: TrainData | PairData, seed: int) -> _Job:
     place = student.locate(config.model)
     student.offline()
@@ -134,24 +197,25 @@ def _job(config: TrainConfig, data: TrainData | PairData, seed: int) -> _Job:
     _import_what_training_imports(config)
     tokenizer = student.load_tokenizer(place.folder)
     use_template(tokenizer)
-    sequences: list[tuple[tuple[list[int], int, int], ...]] = []
     if isinstance(data, TrainData):
-        prepared = prepare(data, tokenizer, max_length=config.max_length, thinking=config.thinking)
-        dropped = prepared.dropped
-        for row in prepared.train:
-            before = next(i for i, label in enumerate(row.labels) if label != IGNORE)
-            sequences.append(((row.input_ids, before, row.trained),))
+        prepared = prepare(
+            data, tokenizer, max_length=config.max_length, thinking=config.thinking, long_rows=config.long_rows
+        )
+        dropped, sequences = prepared.dropped, _sequences(prepared.train)
     else:
         pairs, dropped = encode(data.train, tokenizer, max_length=config.max_length)
-        for pair in pairs:
-            answers = (pair.chosen_ids, pair.rejected_ids)
-            sequences.append(tuple((pair.prompt_ids + ids, len(pair.prompt_ids), len(ids)) for ids in answers))
+        sequences = tuple(
+            tuple(
+                (pair.prompt_ids + ids, len(pair.prompt_ids), len(ids)) for ids in (pair.chosen_ids, pair.rejected_ids)
+            )
+            for pair in pairs
+        )
     cpu = not torch.cuda.is_available()
     return _Job(
-        tuple(sequences),
+        sequences,
         dropped,
         AutoConfig.from_pretrained(place.folder, local_files_only=True, trust_remote_code=False),
-        sum(file.stat().st_size for file in place.folder.glob("*.safetensors")),
+        _weights_bytes(place),
         student.choose_dtype(config.dtype)[0],
         cpu,
         config.seed if config.seed is not None else seed,
@@ -163,7 +227,8 @@ def _predicted(config: TrainConfig, job: _Job, available: int) -> Plan:
     shape = max(_micro_batches(config, job), key=lambda s: (s.rows * (s.tokens - s.shared) + s.shared, s.trained))
     longest = max(len(ids) for row in job.sequences for ids, _, _ in row)
     attention = attention_of(config, job.model.get_text_config(), longest, sides=len(job.sequences[0]))
-    sizes = trace(config, job.model, shape, dtype=job.dtype, attention=attention, cpu=job.cpu)
+    passes = math.ceil(config.batch_size / config.rows_at_once)
+    sizes = trace(config, job.model, shape, dtype=job.dtype, attention=attention, cpu=job.cpu, passes=passes)
     parts = {"libraries": job.libraries, **_parts(config, sizes, job, available)}
     steps = config.max_steps or math.ceil(config.epochs * math.ceil(len(job.sequences) / config.batch_size))
     micro = config.rows_at_once
@@ -185,17 +250,26 @@ def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict
             plain = (frozen - sizes.linear) * wide
             dequantised = sizes.linear * wide if job.cpu and not config.gradient_checkpointing else 0
             weights = packed + plain + (dequantised if dequantised <= available // 4 else 0)
+            weights += round(_QUANTISING * job.weights_bytes) if job.cpu else 0
     optimiser = 8 * sizes.trainable
-    return {"weights": weights, "adapter": adapter, "optimiser": optimiser, "step": round(step * _SPARE)}
+    where = "cpu" if job.cpu else "cuda"
+    held = round(step * _SPARE[where]) + _KERNELS[where]
+    return {"weights": weights, "adapter": adapter, "optimiser": optimiser, "step": held}
 
 
 def _micro_batches(config: TrainConfig, job: _Job) -> Iterator[Shape]:
     """The shapes of the first epoch's micro-batches, in their order."""
     lengths = [max(len(ids) for ids, _, _ in row) for row in job.sequences]
-    share = job.cpu and not config.gradient_checkpointing and config.neftune is None
+    packed = config.packing == "bfd"
+    share = job.cpu and not config.gradient_checkpointing and config.neftune is None and not packed
     for batch in batches(lengths, config.batch_size, seed=job.seed, epoch=0):
-        for start in range(0, len(batch), config.rows_at_once):
-            sides = [side for i in batch[start : start + config.rows_at_once] for side in job.sequences[i]]
+        room = config.max_length if packed else None
+        for part in cut([lengths[i] for i in batch], config.rows_at_once, room=room):
+            sides = [side for rows in part for row in rows for side in job.sequences[batch[row]]]
+            if packed:
+                longest = max(sum(lengths[batch[row]] for row in rows) for rows in part)
+                yield Shape(len(part), longest, 0, sum(count for _, _, count in sides))
+                continue
             shared = _shared([ids for ids, _, _ in sides], min(before for _, before, _ in sides)) if share else 0
             yield Shape(len(sides), max(len(ids) for ids, _, _ in sides), shared, sum(count for _, _, count in sides))
 

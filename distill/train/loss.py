@@ -20,7 +20,7 @@ from typing import Any
 
 from distill.train.template import IGNORE
 
-__all__ = ["agrees", "logits_of", "shared_prefix", "token_loss", "trained_logits"]
+__all__ = ["agrees", "inner", "logits_of", "shared_prefix", "token_loss", "trained_logits", "trained_states"]
 
 _WORTH = 16
 """Tokens that rows have to share before sharing pays."""
@@ -45,10 +45,28 @@ def trained_logits(model: Any, inputs: dict[str, Any], *, share: bool = True) ->
 
     The last n positions of the rows, each with the token that follows it as its label.
     """
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    ids, labels, mask = inputs["input_ids"], inputs["labels"], inputs["attention_mask"]
-    common = shared_prefix(ids, labels, mask) if share else 0
-    if common >= _WORTH:
+    states, labels, wanted = trained_states(model, inputs, share=share)
+    return logits_of(inner(model), states), labels, wanted
+
+
+def inner(model: Any) -> Any:
+    """The causal language model, inside PEFT's wrapper where there is one."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def trained_states(model: Any, inputs: dict[str, Any], *, share: bool = True) -> tuple[Any, Any, Any]:
+    """As `trained_logits`, with the hidden states that the output head would see: [trained tokens, width].
+
+    Packed rows come with `position_ids` in place of `attention_mask`, and share nothing.
+    """
+    causal = inner(model)
+    ids, labels = inputs["input_ids"], inputs["labels"]
+    mask: Any = inputs.get("attention_mask")
+    positions = inputs.get("position_ids")
+    common = shared_prefix(ids, labels, mask) if share and positions is None else 0
+    if positions is not None:
+        hidden = causal.base_model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
+    elif common >= _WORTH:
         head = causal.base_model(input_ids=ids[:1, :common], use_cache=True)
         cache = head.past_key_values
         cache.batch_repeat_interleave(len(ids))
@@ -63,7 +81,7 @@ def trained_logits(model: Any, inputs: dict[str, Any], *, share: bool = True) ->
     else:
         hidden = causal.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     wanted = labels[:, 1:] != IGNORE
-    return logits_of(causal, hidden[:, :-1][wanted]), labels[:, 1:], wanted
+    return hidden[:, :-1][wanted], labels[:, 1:], wanted
 
 
 def shared_prefix(ids: Any, labels: Any, mask: Any) -> int:

@@ -8,6 +8,9 @@ the student will be asked, the answer ends with the token that ends its turn), a
 
 On a CPU the output head runs on the answers' positions only, and what all rows of a batch share is computed once, as
 in `loss.py`; TRL scores every position there.
+
+ORPO (arXiv:2403.07691) takes the same pairs in the same trainer, with the loss of `odds_ratio` in place of DPO's and
+without a reference.
 """
 
 from __future__ import annotations
@@ -25,7 +28,19 @@ from distill.train.template import IGNORE, Encoder
 from distill.train.trainer import arguments, ours
 from distill.train.watch import Watch, recorder
 
-__all__ = ["EncodedPair", "build", "encode", "score", "settings"]
+__all__ = [
+    "EncodedPair",
+    "build",
+    "cheaper_head",
+    "encode",
+    "held_out",
+    "odds_ratio",
+    "score",
+    "settings",
+    "show",
+    "start_at_the_reference",
+    "tokens_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +112,6 @@ def build(
         model: a PEFT model, whose adapter is trained with a frozen copy of itself as the reference; or a plain model,
             which gets the adapter of `peft`, and is itself the reference.
     """
-    import torch
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl.trainer.dpo_trainer import DPOTrainer
@@ -110,7 +124,21 @@ def build(
             if model.training:
                 watch.tokens += int(inputs["attention_mask"].sum())
                 watch.trained += int(inputs["completion_mask"].sum())
+            if config.method == "orpo":
+                return self._odds_ratio(model, inputs)
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+        def _odds_ratio(self, model, inputs):
+            mask = inputs["completion_mask"]
+            labels = inputs["input_ids"].masked_fill(mask == 0, IGNORE)
+            given = {key: inputs[key] for key in ("input_ids", "attention_mask")}
+            said = model(**given, labels=labels, fused_lm_head=True, use_cache=False).log_probs
+            chosen, rejected = (said.sum(1) / mask[:, 1:].sum(1)).chunk(2)
+            loss, odds = odds_ratio(chosen, rejected, weight=config.preference.beta)
+            kept = self._metrics["train" if model.training else "eval"]
+            kept["rewards/accuracies"].append(float((odds > 0).float().mean()))
+            kept["rewards/margins"].append(float(odds.mean()))
+            return loss.mean()
 
     def dataset(rows: Sequence[EncodedPair]) -> Any:
         return Dataset.from_list([row.columns() for row in rows])
@@ -126,17 +154,36 @@ def build(
     )
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command's result
     if peft is None:
-        _start_at_the_reference(trainer.model)
-    if not torch.cuda.is_available() and not config.gradient_checkpointing and not trainer.aux_loss_enabled:
-        batch = trainer.data_collator([pair.columns() for pair in train[:2]])
-        labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, IGNORE)
-        counts, shares = agrees(trainer.model, {**batch, "labels": labels}, tolerance=tolerance)
-        if counts:
-            _score_answers_only(trainer.model, share=shares)
+        start_at_the_reference(trainer.model)
+    cheaper_head(trainer, trainer.data_collator([pair.columns() for pair in train[:2]]), config, tolerance=tolerance)
     return trainer
 
 
-def _start_at_the_reference(model: Any) -> None:
+def odds_ratio(chosen: Any, rejected: Any, *, weight: float) -> tuple[Any, Any]:
+    """(ORPO's loss, the log odds ratio) of each pair, from the answers' mean log-probability a token."""
+    import torch
+
+    def log_odds(mean: Any) -> Any:
+        return mean - torch.log(-torch.expm1(mean.clamp(max=-1e-6)))
+
+    ratio = log_odds(chosen) - log_odds(rejected)
+    return -chosen - weight * torch.nn.functional.logsigmoid(ratio), ratio.detach()
+
+
+def cheaper_head(trainer: Any, batch: dict[str, Any], config: TrainConfig, *, tolerance: float) -> None:
+    """On a CPU, score the answers' positions only, where the model allows it; `batch` tells whether it does."""
+    import torch
+
+    if torch.cuda.is_available() or config.gradient_checkpointing or trainer.aux_loss_enabled:
+        return
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORE)
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels}
+    counts, shares = agrees(trainer.model, inputs, tolerance=tolerance)
+    if counts:
+        _score_answers_only(trainer.model, share=shares)
+
+
+def start_at_the_reference(model: Any) -> None:
     """TRL casts the trained adapter of a 4-bit base to bfloat16 after it was copied: policy and reference differ
     before the first step. The copy still has the adapter's numbers."""
     for name, parameter in model.named_parameters():
@@ -213,3 +260,57 @@ def score(trainer: Any, pairs: Sequence[EncodedPair], *, reference: bool = False
     finally:
         model.train(training)
     return [found[i] for i in range(len(pairs))]
+
+
+def held_out(
+    pairs: Sequence[EncodedPair],
+    before: Sequence[tuple[float, float]],
+    after: Sequence[tuple[float, float]],
+    *,
+    beta: float,
+) -> dict[str, Any] | None:
+    """What held-out pairs say; None without any.
+
+    `accuracy`: share of pairs whose chosen answer gained more than the rejected one, against the student it began
+    with; `margin`: mean of beta times that difference, in nats. `prefers_chosen` is the share whose chosen answer is
+    the more probable one, after and before. `chosen_change`, `rejected_change`: mean change of the answers'
+    log-probability.
+    """
+    if not pairs:
+        return None
+    count = len(pairs)
+    gains = [(a[0] - b[0], a[1] - b[1]) for b, a in zip(before, after, strict=True)]
+    return {
+        "pairs": count,
+        "accuracy": sum(chosen > rejected for chosen, rejected in gains) / count,
+        "margin": beta * sum(chosen - rejected for chosen, rejected in gains) / count,
+        "prefers_chosen_before": sum(chosen > rejected for chosen, rejected in before) / count,
+        "prefers_chosen": sum(chosen > rejected for chosen, rejected in after) / count,
+        "chosen_change": sum(chosen for chosen, _ in gains) / count,
+        "rejected_change": sum(rejected for _, rejected in gains) / count,
+    }
+
+
+def tokens_of(pairs: Sequence[EncodedPair]) -> dict[str, int]:
+    """Total, trained and longest."""
+    return {
+        "total": sum(2 * len(p.prompt_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in pairs),
+        "trained": sum(len(p.chosen_ids) + len(p.rejected_ids) for p in pairs),
+        "longest": max(pair.longest for pair in pairs),
+    }
+
+
+def show(pair: EncodedPair, tokenizer: Any) -> dict[str, Any]:
+    """One pair as the student sees it."""
+
+    def text(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+    prompt = text(pair.prompt_ids)
+    return {
+        "where": pair.where,
+        "text": f"{prompt}⟦{text(pair.chosen_ids)}⟧\nrejected: ⟦{text(pair.rejected_ids)}⟧",
+        "tokens": len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids),
+        "trained_tokens": len(pair.chosen_ids) + len(pair.rejected_ids),
+        "ends_with": text(pair.chosen_ids[-1:]),
+    }

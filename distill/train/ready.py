@@ -35,15 +35,16 @@ def choose_attention(model: Any, config: TrainConfig, longest: int, *, sides: in
     """Set the attention that `attention_of` names; returns its name."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     name = attention_of(config, causal.config.get_text_config(), longest, sides=sides)
-    if name == "eager":
-        causal.set_attn_implementation("eager")
+    if name != "sdpa":
+        causal.set_attn_implementation(name)
     return name
 
 
 def attention_of(config: TrainConfig, text: Any, longest: int, *, sides: int = 1) -> str:
     """Plain matrix products for short rows on a CPU: SDPA's backward pass there takes several times as long.
 
-    The price is the attention weights of every layer, kept for the backward pass; past 512 MB SDPA stays.
+    The price is the attention weights of every layer, kept for the backward pass; past 512 MB SDPA stays. On a GPU rows
+    are packed for flash attention where it is installed: it skips what other rows hold.
 
     Args:
         text: the language model's configuration.
@@ -51,9 +52,13 @@ def attention_of(config: TrainConfig, text: Any, longest: int, *, sides: int = 1
     """
     import torch
 
-    if torch.cuda.is_available() or config.gradient_checkpointing:
+    if torch.cuda.is_available():
+        return "flash_attention_2" if config.packing == "bfd" and _has_flash() else "sdpa"
+    if config.gradient_checkpointing:
         return "sdpa"
     rows = sides * config.rows_at_once
+    if config.packing == "bfd":
+        longest = min(config.max_length, longest * config.batch_size)
     kept = 8 * rows * text.num_attention_heads * longest**2 * text.num_hidden_layers
     return "eager" if kept <= _ATTENTION_BYTES else "sdpa"
 
@@ -73,3 +78,9 @@ def device() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"cpu, {torch.get_num_threads()} threads"
+
+
+def _has_flash() -> bool:
+    from transformers.utils.import_utils import is_flash_attn_2_available
+
+    return bool(is_flash_attn_2_available())

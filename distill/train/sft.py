@@ -12,16 +12,19 @@ from typing import Any
 from distill.errors import Halted, InputError
 from distill.io import digest
 from distill.recipe import TrainConfig
-from distill.train import student
+from distill.train import student, team
 from distill.train.bases import remember
+from distill.train.board import board
 from distill.train.data import TrainData
 from distill.train.examples import Prepared, prepare
 from distill.train.facts import run_facts
 from distill.train.folder import TrainResult, claim, finish, identity, last_checkpoint, remembered
+from distill.train.forecast import rows_that_fit
 from distill.train.ready import choose_attention, make_ready, restore
+from distill.train.supervised import build
 from distill.train.task import Score, advice, keep_best, scorer, scores
 from distill.train.template import use_template
-from distill.train.trainer import build, settings
+from distill.train.trainer import settings
 from distill.train.watch import Progress, Watch
 
 __all__ = ["train"]
@@ -57,13 +60,16 @@ def train(
     if config.watch and (score is None or not data.validation):
         lacking = "validation rows" if not data.validation else "a function that scores answers"
         raise InputError(f"the task metric needs {lacking}", field="train.watch")
+    team.share_of(config.batch_size)  # refused here, before anything is loaded
     seed = config.seed if config.seed is not None else seed
     started = time.monotonic()
     place = student.locate(config.model)
     base = student.weights_digest(place.folder)
-    remember(place, base)
+    if team.members() > 1:
+        student.offline()
+        team.join()
     known = identity(config, model=[place.name, base], data=data.digest, seed=seed)
-    finished = claim(out, known, overwrite=overwrite)
+    finished = team.agreed(lambda: _begin(place, base, out, known, overwrite=overwrite))
     if finished is not None:
         return TrainResult(out, finished)
     student.offline()
@@ -71,18 +77,29 @@ def train(
 
     tokenizer = student.load_tokenizer(place.folder)
     template = use_template(tokenizer)
-    prepared = prepare(data, tokenizer, max_length=config.max_length, thinking=config.thinking)
-    dtype, why = remembered(out, lambda: student.choose_dtype(config.dtype))
+    prepared = prepare(
+        data, tokenizer, max_length=config.max_length, thinking=config.thinking, long_rows=config.long_rows
+    )
+    dtype, why = team.agreed(lambda: remembered(out, lambda: student.choose_dtype(config.dtype)))
+    fitting, note = team.agreed(
+        lambda: remembered(out, lambda: rows_that_fit(config, prepared.train, place, dtype, seed=seed), key="at_once")
+    )
+    asked = config.rows_at_once
+    config = config if fitting == asked else config.model_copy(update={"micro_batch_size": fitting})
     set_seed(seed)
     # A full fine-tune keeps its weights in float32 and multiplies in bfloat16: in bfloat16 alone most updates are
     # smaller than the spacing of the numbers, and are lost.
     held = "float32" if config.adapter == "full" else dtype
     model = student.load_model(place.folder, dtype=held, four_bit=config.adapter == "qlora")
-    watch = Watch(progress=progress, stop=stop, log=out / "log.jsonl")
+    watch = Watch(progress=progress, stop=stop)
+    if team.leads():
+        watch.log = out / "log.jsonl"
+        watch.board = board(out / "tensorboard") if config.tensorboard else None
+        if note:
+            watch.line({"step": 0, "micro_batch_size": fitting, "note": note})
     checkpoints = out / "checkpoints"
-    arguments = settings(
-        config, checkpoints, seed=seed, dtype=dtype, rows=len(prepared.train), watched=len(prepared.validation)
-    )
+    rows, watched = len(prepared.train), len(prepared.validation)
+    arguments = settings(config, checkpoints, seed=seed, dtype=dtype, rows=rows, watched=watched, whole=True)
     trainer = build(
         config,
         arguments,
@@ -94,12 +111,14 @@ def train(
         peft=None if config.adapter == "full" else student.adapter_config(config.lora, model),
         tolerance=0.02 if dtype == "bfloat16" else 1e-3,
     )
+    if config.watch and trainer.is_fsdp_enabled:
+        raise InputError("the task metric needs whole weights, not a share of them", field="train.watch")
     best = checkpoints / "best"
     if config.watch and score:
         trainer.add_callback(scorer(config.watch, data.validation, score, tokenizer, best, watch))
     fused = make_ready(trainer.model, config)
     attention = choose_attention(trainer.model, config, prepared.tokens["longest"])
-    resumed = last_checkpoint(checkpoints)
+    resumed = team.agreed(lambda: last_checkpoint(checkpoints))
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     if watch.stopped:
         step = trainer.state.global_step
@@ -109,29 +128,50 @@ def train(
         )
     best_step = keep_best(trainer.model, best, trainer.state)
     restore(trainer.model)
-    saved = student.save(
-        trainer.model,
-        tokenizer,
-        out,
-        base=place.name,
-        template=template,
-        trained={"dtype": dtype, "four_bit": config.adapter == "qlora", "base_digest": base},
-    )
-    facts = run_facts(config, trainer, watch, started=started, resumed=resumed)
-    facts.update(
-        **_facts(data, prepared, trainer),
-        **_scored(config, trainer.state, best_step),
-        model=place.name,
-        seed=seed,
-        dtype=dtype,
-        dtype_reason=why,
-        fused_layers=fused,
-        attention=attention,
-        template=digest(template.encode()),
-        weights_digest=student.weights_digest(saved),
-        identity=known,
-    )
-    return finish(out, facts)
+    whole = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
+
+    def leave() -> dict[str, Any]:
+        saved = student.save(
+            trainer.model,
+            tokenizer,
+            out,
+            base=place.name,
+            template=template,
+            trained={"dtype": dtype, "four_bit": config.adapter == "qlora", "base_digest": base},
+            state=whole,
+        )
+        facts = run_facts(config, trainer, watch, started=started, resumed=resumed)
+        facts.update(
+            **_facts(data, prepared, trainer),
+            **_scored(config, trainer.state, best_step),
+            **_cut(asked, trainer.at_once, note),
+            model=place.name,
+            seed=seed,
+            dtype=dtype,
+            dtype_reason=why,
+            fused_layers=fused,
+            attention=attention,
+            processes=team.members(),
+            template=digest(template.encode()),
+            weights_digest=student.weights_digest(saved),
+            identity=known,
+        )
+        return finish(out, facts).facts
+
+    return TrainResult(out, team.agreed(leave))
+
+
+def _begin(place: student.Place, base: str, out: Path, known: str, *, overwrite: bool) -> dict[str, Any] | None:
+    """The facts of this training if it is finished; else `out` is its."""
+    remember(place, base)
+    return claim(out, known, overwrite=overwrite)
+
+
+def _cut(asked: int, used: int, note: str | None) -> dict[str, Any]:
+    """Rows of a forward pass, and why they are fewer than the settings say."""
+    if used < asked and note is None:
+        note = f"{used} rows at once in place of {asked}: memory ran out; the updates are the same"
+    return {"micro_batch": used, "micro_batch_reason": note}
 
 
 def _scored(config: TrainConfig, state: Any, best_step: int | None) -> dict[str, Any]:
@@ -157,6 +197,7 @@ def _facts(data: TrainData, prepared: Prepared, trainer: Any) -> dict[str, Any]:
         "validation_rows": len(prepared.validation),
         "dropped_long": prepared.dropped,
         "split_rows": prepared.split,
+        "divided_rows": prepared.divided,
         "thinking_lost": prepared.thinking_lost,
         "general_rows": data.general,
         "row_tokens": prepared.tokens,

@@ -144,8 +144,16 @@ def load_model(folder: Path, *, dtype: str, four_bit: bool = False) -> Any:
         raise InputError(f"the model cannot be loaded: {_first_line(error)}", path=folder) from None
     if four_bit:
         keep_packing(model)
+        _let_go(model)
     model.config.use_cache = True
     return model
+
+
+def _let_go(model: Any) -> None:
+    """Copy what was not quantised out of the mapped file: one tensor in it keeps the whole file in memory."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.device.type == "cpu":
+            parameter.data = parameter.data.clone()
 
 
 def keep_packing(model: Any) -> None:
@@ -227,24 +235,38 @@ def _bfloat16_gain() -> float:
     return fastest(torch.float32) / fastest(torch.bfloat16)
 
 
-def save(model: Any, tokenizer: Any, out: Path, *, base: str, template: str, trained: dict[str, Any]) -> Path:
+def save(
+    model: Any,
+    tokenizer: Any,
+    out: Path,
+    *,
+    base: str,
+    template: str,
+    trained: dict[str, Any],
+    state: dict[str, Any] | None = None,
+) -> Path:
     """Write the adapter to `out/adapter`, or the whole model to `out/model`; returns the folder.
 
     The base is named as the catalogue (or its folder) calls it: paths of this machine do not leave it. `trained` says
-    how the base was held (number type, 4-bit), so that what is measured later is what was trained.
+    how the base was held (number type, 4-bit), so that what is measured later is what was trained. `state`: the whole
+    weights, where the model holds a share of them.
     """
     adapter = hasattr(model, "peft_config")
     folder = out / ("adapter" if adapter else "model")
     if adapter:
         # Preference training adds a frozen copy as its reference, which PEFT would write into a folder `ref/`.
         model.save_pretrained(
-            folder, safe_serialization=True, save_embedding_layers=False, selected_adapters=["default"]
+            folder,
+            safe_serialization=True,
+            save_embedding_layers=False,
+            selected_adapters=["default"],
+            state_dict=state,
         )
         _edit(folder / "adapter_config.json", {"base_model_name_or_path": base, "inference_mode": True})
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's card, with the path of the base in it
     else:
         model.config._name_or_path = base
-        model.save_pretrained(folder, safe_serialization=True)
+        model.save_pretrained(folder, safe_serialization=True, state_dict=state)
         tokenizer.save_pretrained(folder)
         for file in folder.glob("*.json"):
             _edit(file, {"_name_or_path": None, "name_or_path": None})

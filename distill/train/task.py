@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.recipe import WatchConfig
+from distill.train import team
 from distill.train.data import Conversation
 from distill.train.template import Encoder, stop_tokens
 from distill.train.watch import Watch
@@ -47,7 +48,7 @@ def scorer(
             state.log_history.append({"step": state.global_step, "epoch": state.epoch, "task": value})
             watch.task = value
             watch.line({"step": state.global_step, config.metric: value})
-            if not earlier or value > max(earlier):
+            if team.leads() and (not earlier or value > max(earlier)):
                 _keep(model, folder)
             best = max(range(len(earlier) + 1), key=lambda i: ([*earlier, value][i], -i))
             if config.patience is not None and len(earlier) - best >= config.patience:

@@ -90,6 +90,10 @@ class Encoder:
         """The ids the student is shown when it should answer `turns`: the one prompt of training and evaluation."""
         return self._ids(self._render(turns, generate=True))
 
+    def prompt_text(self, turns: Sequence[Turn]) -> str:
+        """The same as text."""
+        return self._render(turns, generate=True)
+
     def show(self, example: Encoded) -> str:
         """The example as text, each trained stretch between `⟦` and `⟧`."""
         parts: list[str] = []

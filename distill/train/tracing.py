@@ -54,10 +54,16 @@ class Sizes:
         return Sizes(*(line(getattr(self, name), getattr(second, name)) for name in names))
 
 
-def trace(config: TrainConfig, model_config: Any, shape: Shape, *, dtype: str, attention: str, cpu: bool) -> Sizes:
-    """The sizes of `model_config` trained as `config` says, without allocating any of it."""
+def trace(
+    config: TrainConfig, model_config: Any, shape: Shape, *, dtype: str, attention: str, cpu: bool, passes: int = 1
+) -> Sizes:
+    """The sizes of `model_config` trained as `config` says, without allocating any of it.
+
+    Args:
+        passes: of an update; from the second one on the gradients are there already.
+    """
     layers = model_config.get_text_config().num_hidden_layers
-    options: dict[str, Any] = {"dtype": dtype, "attention": attention, "cpu": cpu}
+    options: dict[str, Any] = {"dtype": dtype, "attention": attention, "cpu": cpu, "passes": min(passes, 2)}
     one, two = (_traced(config, model_config, shape, layers=count, **options) for count in (1, 2))
     return one.at(layers, two)
 
@@ -123,7 +129,15 @@ def one_step(config: TrainConfig, model: Any, shape: Shape, *, device: str) -> N
 
 
 def _traced(
-    config: TrainConfig, model_config: Any, shape: Shape, *, layers: int, dtype: str, attention: str, cpu: bool
+    config: TrainConfig,
+    model_config: Any,
+    shape: Shape,
+    *,
+    layers: int,
+    dtype: str,
+    attention: str,
+    cpu: bool,
+    passes: int,
 ) -> Sizes:
     import torch
 
@@ -139,7 +153,8 @@ def _traced(
         )
         counter = _counter()
         with counter:
-            one_step(config, model, shape, device="meta")
+            for _ in range(passes):
+                one_step(config, model, shape, device="meta")
         peak: int = counter.peak
     count = sum(p.numel() for p in parameters)
     trainable = sum(p.numel() for p in parameters if p.requires_grad)

@@ -1,8 +1,8 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownParameterType=false, reportMissingParameterType=false
 # trl and transformers are only partly typed.
-"""TRL's SFTTrainer with our loss on CPUs, our checkpoints, and none of what writes paths or cards.
+"""What all trainings tell TRL: our order of rows, our checkpoints, and none of what writes paths or cards.
 
-Classes here need torch when they are made, so `build` makes them on first use and the module stays cheap to import.
+Classes here need torch when they are made, so `ours` makes them on first use and the module stays cheap to import.
 
 What is switched off, and why: truncation (`max_length`, it cuts the answer and its end), gradient checkpointing by
 default (slower), model cards (they hold local paths), reporting services, `auto_find_batch_size` (it changes the rows
@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from distill.recipe import TrainConfig
-from distill.train.loss import agrees, token_loss
+from distill.train import team
 from distill.train.order import sampler
-from distill.train.template import IGNORE, Encoded
-from distill.train.watch import Watch, recorder
+from distill.train.template import IGNORE
 
-__all__ = ["arguments", "build", "collate", "ours", "settings"]
+__all__ = ["arguments", "collate", "ours", "settings"]
 
 
 def collate(rows: Sequence[dict[str, list[int]]], pad: int) -> dict[str, Any]:
@@ -47,13 +46,14 @@ def arguments(config: TrainConfig, folder: Path, *, seed: int, dtype: str, rows:
 
     cuda = torch.cuda.is_available()
     every = config.watch.every if config.watch else None
-    micro = config.rows_at_once
+    share = team.share_of(config.batch_size)
+    micro = math.gcd(config.rows_at_once, share)
     steps = config.max_steps or math.ceil(config.epochs * math.ceil(rows / config.batch_size))
     return {
         "output_dir": str(folder),
         "per_device_train_batch_size": micro,
         "per_device_eval_batch_size": micro,
-        "gradient_accumulation_steps": config.batch_size // micro,
+        "gradient_accumulation_steps": share // micro,
         "num_train_epochs": config.epochs,
         "max_steps": config.max_steps or -1,
         "learning_rate": config.learning_rate,
@@ -70,6 +70,7 @@ def arguments(config: TrainConfig, folder: Path, *, seed: int, dtype: str, rows:
         "gradient_checkpointing": config.gradient_checkpointing,
         "max_length": None,
         "remove_unused_columns": False,
+        "ddp_find_unused_parameters": False,  # there are none, and the search walks the graph on every pass
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": cuda,
         "eval_strategy": "no" if not watched else "steps" if every else "epoch",
@@ -88,11 +89,19 @@ def arguments(config: TrainConfig, folder: Path, *, seed: int, dtype: str, rows:
     }
 
 
-def settings(config: TrainConfig, folder: Path, *, seed: int, dtype: str, rows: int, watched: int) -> Any:
-    """TRL's arguments for supervised fine-tuning."""
+def settings(
+    config: TrainConfig, folder: Path, *, seed: int, dtype: str, rows: int, watched: int, whole: bool = False
+) -> Any:
+    """TRL's arguments for supervised fine-tuning.
+
+    Args:
+        whole: the loader hands over whole updates, and the trainer cuts them itself, as that of `supervised.py` does.
+    """
     from trl.trainer.sft_config import SFTConfig
 
     common = arguments(config, folder, seed=seed, dtype=dtype, rows=rows, watched=watched)
+    if whole:
+        common |= {"per_device_train_batch_size": team.share_of(config.batch_size), "gradient_accumulation_steps": 1}
     return SFTConfig(**common, packing=False, dataset_kwargs={"skip_prepare_dataset": True})
 
 
@@ -102,7 +111,7 @@ def ours(base: Any, lengths: Sequence[int], config: TrainConfig) -> Any:
 
     class Ours(base):
         def _get_train_sampler(self, train_dataset=None):
-            return sampler(lengths, config.batch_size, seed=self.args.seed)
+            return sampler(lengths, config.batch_size, seed=self.args.seed)  # the same in every process
 
         def evaluate(self, *args, **kwargs):
             with torch.random.fork_rng():  # dropout goes on as if nobody had looked
@@ -112,63 +121,3 @@ def ours(base: Any, lengths: Sequence[int], config: TrainConfig) -> Any:
             pass
 
     return Ours
-
-
-def build(
-    config: TrainConfig,
-    arguments: Any,
-    model: Any,
-    tokenizer: Any,
-    train: Sequence[Encoded],
-    validation: Sequence[Encoded],
-    watch: Watch,
-    *,
-    peft: Any,
-    tolerance: float,
-) -> Any:
-    """The trainer, ready for `.train()`."""
-    from datasets import Dataset
-    from transformers import PrinterCallback
-    from trl.trainer.sft_trainer import SFTTrainer
-
-    class Trainer(ours(SFTTrainer, [len(row.input_ids) for row in train], config)):
-        _plain: bool | None = None
-        _share: bool = False
-
-        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            if self._plain is None:
-                # On a GPU TRL's own loss scores trained positions only; under a wrapper (DDP, FSDP) the inner
-                # modules must not be called past it.
-                ours = self.args.device.type == "cpu" and self.accelerator.num_processes == 1
-                ours = ours and not return_outputs
-                counts, shares = agrees(model, inputs, tolerance=tolerance) if ours else (False, False)
-                # Checkpointed layers run twice and must not append to a cache twice; noise is each row's own.
-                alone = self.args.gradient_checkpointing or config.neftune is not None
-                self._plain, self._share = not counts, shares and not alone
-            if model.training:
-                watch.tokens += int(inputs["attention_mask"].sum())
-                watch.trained += int((inputs["labels"] != IGNORE).sum())
-            if self._plain:
-                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            total = token_loss(model, inputs, share=self._share)
-            count = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"][:, 1:] != IGNORE).sum()
-            return total / count
-
-    def joined(rows: Any) -> dict[str, Any]:
-        return collate(rows, tokenizer.pad_token_id)
-
-    def dataset(rows: Sequence[Encoded]) -> Any:
-        return Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
-
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        data_collator=joined,
-        train_dataset=dataset(train),
-        eval_dataset=dataset(validation) if validation else None,
-        processing_class=tokenizer,
-        peft_config=peft,
-        callbacks=[recorder(watch)],
-    )
-    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command's result
-    return trainer

@@ -17,13 +17,14 @@ from typing import Any
 import orjson
 
 from distill.errors import RunError
+from distill.train import team
 
 __all__ = ["Progress", "Watch", "recorder"]
 
 _CHECKPOINT_SECONDS = 60.0
 
-_FIGURES = {"rewards/accuracies": "accuracy", "rewards/margins": "margin"}
-"""What TRL calls the figures of preference training, and what they are called here."""
+_FIGURES = {"rewards/accuracies": "accuracy", "rewards/margins": "margin", "divergence": "divergence"}
+"""What trainers call the figures beside the loss, and what they are called here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Watch:
     stop: Callable[[], bool] = lambda: False
     """Asked after every update; true saves a checkpoint and ends the session."""
     log: Path | None = None
+    board: Callable[[int, Mapping[str, Any]], None] | None = None
+    """Is given every line of the log too."""
     clock: Callable[[], float] = time.monotonic
     points: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     validation: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -66,6 +69,8 @@ class Watch:
         if self.log is not None:
             with self.log.open("ab") as file:
                 file.write(orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE))
+        if self.board is not None:
+            self.board(values["step"], values)
 
 
 def recorder(watch: Watch) -> Any:
@@ -81,10 +86,11 @@ def recorder(watch: Watch) -> Any:
 
         def on_step_end(self, args, state, control, **kwargs):
             now = watch.clock()
-            if watch.stop() and state.global_step < state.max_steps:
+            stop, due = team.agreed(lambda: (watch.stop(), now - self.saved >= _CHECKPOINT_SECONDS))
+            if stop and state.global_step < state.max_steps:
                 watch.stopped = True
                 control.should_save = control.should_training_stop = True
-            elif now - self.saved >= _CHECKPOINT_SECONDS and state.global_step < state.max_steps:
+            elif due and state.global_step < state.max_steps:
                 control.should_save = True
                 self.saved = now
 

@@ -49,7 +49,7 @@ def test_preferences_follow_supervised_training_without_naming_the_model_again(
     assert second["held_out"]["pairs"] == 8
     assert {"seconds", "peak_memory_bytes", "log"} <= second.keys()
     assert not (folder / "OUT2/adapter/ref").exists()
-    with pytest.raises(InputError, match="--method dpo only"):
+    with pytest.raises(InputError, match="--method dpo, kto or orpo"):
         command(f"train --data train.jsonl --model {student} --adapter OUT --out OUT3", capsys)
 
 
@@ -81,3 +81,54 @@ def test_a_plan_trains_nothing(folder: Path, student: Path, capsys: pytest.Captu
     assert sum(found["parts"].values()) == found["peak_memory_bytes"] <= found["available_bytes"]
     assert found["seconds"] >= 0
     assert not (folder / "OUT").exists()
+
+
+def test_general_rows_are_mixed_in_at_their_share_and_without_what_the_holdout_asks(
+    folder: Path, student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = "which of the seven rivers of the old kingdom does the ferry to the northern market cross"
+    general = [{"prompt": f"{asked} number {n}", "response": f"the one called {n}"} for n in (1,)]
+    general += [{"prompt": f"name {n} things that are blue like the sky over {n}", "response": "sky"} for n in range(9)]
+    (folder / "general.jsonl").write_text("".join(json.dumps(row) + "\n" for row in general))
+    holdout = {"messages": [{"role": "user", "content": f"{asked} number 1"}], "answer": "x"}
+    (folder / "holdout.jsonl").write_text(json.dumps(holdout) + "\n")
+    text = f"train --data train.jsonl --model {student} --recipe fast.yaml --mix general.jsonl --mix-share 0.5"
+    found = command(f"{text} --against holdout.jsonl --out OUT --max-steps 1", capsys)
+    assert (found["rows"], found["general_rows"]) == (16, 8)
+    assert found["sources"] == ["train.jsonl", "general.jsonl"]
+    app([*f"{text} --against holdout.jsonl --out OUT2 --max-steps 1".split()], standalone_mode=False)
+    assert "1 left out by decontaminate" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"dataset\.mix"):
+        command("train support --mix general.jsonl", capsys)
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "figure"),
+    [
+        ("kto", "pairs", "accuracy"),
+        ("orpo", "pairs", "accuracy"),
+        ("distill", "train", "divergence"),
+        ("on-policy", "train", "divergence"),
+    ],
+)
+def test_every_method_is_the_same_command(
+    folder: Path, student: Path, capsys: pytest.CaptureFixture[str], method: str, data: str, figure: str
+) -> None:
+    held_out = "watched" if data == "train" else data
+    (folder / "fast.yaml").write_text(f"{FAST}distillation: {{max_tokens: 4}}\n")
+    text = f"train --data {data}.jsonl --validation {held_out}.jsonl --model {student} --recipe fast.yaml --out OUT"
+    teacher = f" --teacher {student}" if data == "train" else ""
+    found = command(f"{text} --method {method}{teacher}", capsys)
+    assert (found["method"], found["weights"], found["steps"]) == (method, "OUT/adapter", 3)
+    assert figure in found["held_out"]
+    assert {"seconds", "peak_memory_bytes", "log", "tokens_per_second", "trained_tokens"} <= found.keys()
+    assert (folder / "OUT/adapter/adapter_model.safetensors").is_file()
+
+
+def test_distillation_without_a_teacher_and_without_its_words_is_refused(
+    folder: Path, student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="no row holds log-probabilities"):
+        command(f"train --data train.jsonl --model {student} --recipe fast.yaml --out OUT --method distill", capsys)
+    with pytest.raises(InputError, match="does not know the memory of method distill"):
+        command(f"train --data train.jsonl --model {student} --recipe fast.yaml --method distill --plan", capsys)

@@ -108,17 +108,3 @@ def test_no_value_of_messages_crashes_the_reader(value: Any) -> None:
     except InputError:
         return
     assert row.turns[-1]["role"] == "assistant"
-
-
-def test_general_data_is_mixed_in_at_its_share(tmp_path: Path) -> None:
-    rows = [{"prompt": f"question {n}", "completion": "answer"} for n in range(30)]
-    data = TrainData.read(write(tmp_path / "rows.jsonl", *rows))
-    general = write(tmp_path / "general.jsonl", *({"prompt": f"general {n}", "completion": "yes"} for n in range(20)))
-    mixed = data.mixed(general, 0.25, seed=1)
-    added = mixed.train[30:]
-    assert (len(mixed.train), len(added), mixed.general) == (40, 10, 10)
-    assert len({row.where for row in added}) == 10
-    assert mixed.sources == ("rows.jsonl", "general.jsonl")
-    assert data.mixed(general, 0.25, seed=1).digest == mixed.digest != data.mixed(general, 0.25, seed=2).digest
-    with pytest.raises(InputError, match=r"holds 20 rows, and a share of 0.5 .* would take 30"):
-        data.mixed(general, 0.5)

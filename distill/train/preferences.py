@@ -1,6 +1,9 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # transformers and peft are only partly typed.
-"""Preference training: the student learns which of two answers is better (DPO, arXiv:2305.18290; IPO, 2310.12036).
+"""Preference training: the student learns which of two answers is better, or which answers are good.
+
+DPO (arXiv:2305.18290) and IPO (2310.12036) on pairs, ORPO (2403.07691) on pairs without a reference, KTO (2402.01306)
+on single answers that are marked.
 
 It goes on from an adapter, whose frozen copy is the reference; or from a plain model, which then is the reference.
 What is left is described in `folder.py`: one adapter, that takes the place of the one it began with.
@@ -9,18 +12,19 @@ What is left is described in `folder.py`: one adapter, that takes the place of t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from distill.errors import Halted, InputError
 from distill.io import digest
 from distill.recipe import TrainConfig
-from distill.train import student
+from distill.train import marking, pairing, student
 from distill.train.bases import remember, start_from
+from distill.train.board import board
 from distill.train.facts import run_facts
 from distill.train.folder import TrainResult, claim, finish, identity, last_checkpoint, remembered
-from distill.train.pairing import EncodedPair, build, encode, score, settings
+from distill.train.marked import MarkedData
 from distill.train.pairs import PairData
 from distill.train.ready import choose_attention, make_ready, restore
 from distill.train.template import use_template
@@ -31,7 +35,7 @@ __all__ = ["train_preferences"]
 
 def train_preferences(
     config: TrainConfig,
-    data: PairData,
+    data: PairData | MarkedData,
     out: Path,
     *,
     adapter: Path | None = None,
@@ -40,7 +44,7 @@ def train_preferences(
     stop: Callable[[], bool] = lambda: False,
     overwrite: bool = False,
 ) -> TrainResult:
-    """Train the student of `config` on the pairs of `data` and leave the result in `out`.
+    """Train the student of `config` on the pairs of `data` (KTO: its marked answers) and leave the result in `out`.
 
     The same call again continues an interrupted training, and returns at once when it is complete.
 
@@ -56,10 +60,11 @@ def train_preferences(
         RunError: the loss is not finite.
     """
     if config.adapter == "full":
-        raise InputError("dpo trains an adapter, not all weights", field="adapter", hint="use lora or qlora")
-    for name, unused in {"watch": None, "mix": None, "neftune": None, "thinking": "keep"}.items():
-        if getattr(config, name) != unused:
-            raise InputError("is for method: sft", field=f"train.{name}")
+        said = f"{config.method} trains an adapter, not all weights"
+        raise InputError(said, field="adapter", hint="use lora or qlora")
+    _refuse_unused(config)
+    way: Any = marking if isinstance(data, MarkedData) else pairing
+    things = "answers" if isinstance(data, MarkedData) else "pairs"
     seed = config.seed if config.seed is not None else seed
     started = time.monotonic()
     start = start_from(adapter, config.model or None) if adapter is not None else None
@@ -78,10 +83,10 @@ def train_preferences(
 
     tokenizer = student.load_tokenizer(place.folder)
     template = use_template(tokenizer, start.adapter if start else None)
-    train, dropped = encode(data.train, tokenizer, max_length=config.max_length)
-    watched, unwatched = encode(data.validation, tokenizer, max_length=config.max_length)
+    train, dropped = way.encode(data.train, tokenizer, max_length=config.max_length)
+    watched, unwatched = way.encode(data.validation, tokenizer, max_length=config.max_length)
     if not train:
-        raise InputError(f"all {dropped} pairs are longer than max_length ({config.max_length} tokens)")
+        raise InputError(f"all {dropped} {things} are longer than max_length ({config.max_length} tokens)")
 
     def choose() -> tuple[str, str]:
         if start and config.dtype == "auto" and start.dtype != "auto":
@@ -94,10 +99,14 @@ def train_preferences(
     if start:
         model = student.load_adapter(model, start.adapter)
     watch = Watch(progress=progress, stop=stop, log=out / "log.jsonl")
+    watch.board = board(out / "tensorboard") if config.tensorboard else None
     checkpoints = out / "checkpoints"
-    trainer = build(
+    sizes: dict[str, Any] = {"rows": len(train), "watched": len(watched)}
+    if way is marking:
+        sizes["weights"] = marking.weights(config, train)
+    trainer = way.build(
         config,
-        settings(config, checkpoints, seed=seed, dtype=dtype, rows=len(train), watched=len(watched)),
+        way.settings(config, checkpoints, seed=seed, dtype=dtype, **sizes),
         model,
         tokenizer,
         train,
@@ -107,8 +116,9 @@ def train_preferences(
         tolerance=0.02 if dtype == "bfloat16" else 1e-3,
     )
     fused = make_ready(trainer.model, config)
-    attention = choose_attention(trainer.model, config, max(pair.longest for pair in train), sides=2)
-    before = score(trainer, watched, reference=True)
+    longest = max(row.longest for row in train)
+    attention = choose_attention(trainer.model, config, longest, sides=1 if way is marking else 2)
+    before = way.score(trainer, watched, reference=True)
     resumed = last_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     if watch.stopped:
@@ -116,7 +126,7 @@ def train_preferences(
             f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; saved in {checkpoints}",
             hint="the same command continues from there",
         )
-    after = score(trainer, watched)
+    after = way.score(trainer, watched)
     restore(trainer.model)
     notes = {"dtype": dtype, "four_bit": config.adapter == "qlora", "base_digest": base}
     saved = student.save(trainer.model, tokenizer, out, base=place.name, template=template, trained=notes)
@@ -126,19 +136,14 @@ def train_preferences(
         validation_rows=len(watched),
         dropped_long=dropped,
         dropped_long_validation=unwatched,
-        dropped_equal=data.equal,
-        row_tokens={
-            "total": sum(2 * len(p.prompt_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in train),
-            "trained": sum(len(p.chosen_ids) + len(p.rejected_ids) for p in train),
-            "longest": max(pair.longest for pair in train),
-        },
-        reference="the adapter it began with" if start else "the base",
+        row_tokens=way.tokens_of(train),
+        reference="none" if config.method == "orpo" else "the adapter it began with" if start else "the base",
         preference=config.preference.model_dump(mode="json"),
-        held_out=_preferred(before, after, beta=config.preference.beta),
+        held_out=way.held_out(watched, before, after, beta=config.preference.beta),
         training={key: _late(trainer, f"rewards/{key}") for key in ("accuracies", "margins")},
         data_digest=data.digest,
         sources=list(data.sources),
-        example=_shown(train[0], tokenizer),
+        example=way.show(train[0], tokenizer),
         model=place.name,
         seed=seed,
         dtype=dtype,
@@ -150,32 +155,24 @@ def train_preferences(
         weights_digest=student.weights_digest(saved),
         identity=known,
     )
+    if isinstance(data, PairData):
+        facts["dropped_equal"] = data.equal
+    else:
+        facts |= {"good_rows": sum(row.good for row in train), "mark_weights": sizes["weights"]}
     return finish(out, facts)
 
 
-def _preferred(
-    before: Sequence[tuple[float, float]], after: Sequence[tuple[float, float]], *, beta: float
-) -> dict[str, Any] | None:
-    """What held-out pairs say; None without any.
-
-    `accuracy`: share of pairs whose chosen answer gained more than the rejected one, against the reference;
-    `margin`: mean of beta times that difference, in nats. `prefers_chosen` is the share whose chosen answer is the more
-    probable one, by the student and (`_before`) by the reference. `chosen_change`, `rejected_change`: mean change of
-    the answers' log-probability.
-    """
-    if not after:
-        return None
-    count = len(after)
-    gains = [(a[0] - b[0], a[1] - b[1]) for b, a in zip(before, after, strict=True)]
-    return {
-        "pairs": count,
-        "accuracy": sum(chosen > rejected for chosen, rejected in gains) / count,
-        "margin": beta * sum(chosen - rejected for chosen, rejected in gains) / count,
-        "prefers_chosen_before": sum(chosen > rejected for chosen, rejected in before) / count,
-        "prefers_chosen": sum(chosen > rejected for chosen, rejected in after) / count,
-        "chosen_change": sum(chosen for chosen, _ in gains) / count,
-        "rejected_change": sum(rejected for _, rejected in gains) / count,
-    }
+def _refuse_unused(config: TrainConfig) -> None:
+    """A setting that would be ignored is an error."""
+    fields = type(config).model_fields
+    for name in ("watch", "neftune", "thinking", "packing", "long_rows"):
+        if name in fields and getattr(config, name) != fields[name].default:
+            raise InputError("is for method: sft", field=f"train.{name}")
+    chosen = config.preference
+    if config.method != "dpo" and (chosen.loss != "sigmoid" or chosen.sft):
+        raise InputError("is for method: dpo", field=f"train.preference.{'sft' if chosen.sft else 'loss'}")
+    if config.method != "kto" and (chosen.desirable or chosen.undesirable):
+        raise InputError("is for method: kto", field="train.preference.desirable")
 
 
 def _late(trainer: Any, key: str) -> float | None:
@@ -183,17 +180,3 @@ def _late(trainer: Any, key: str) -> float | None:
     values = [entry[key] for entry in trainer.state.log_history if key in entry and "loss" in entry]
     values = values[-max(1, len(values) // 10) :]
     return sum(values) / len(values) if values else None
-
-
-def _shown(pair: EncodedPair, tokenizer: Any) -> dict[str, Any]:
-    def text(ids: list[int]) -> str:
-        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
-
-    prompt = text(pair.prompt_ids)
-    return {
-        "where": pair.where,
-        "text": f"{prompt}⟦{text(pair.chosen_ids)}⟧\nrejected: ⟦{text(pair.rejected_ids)}⟧",
-        "tokens": len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids),
-        "trained_tokens": len(pair.chosen_ids) + len(pair.rejected_ids),
-        "ends_with": text(pair.chosen_ids[-1:]),
-    }
