@@ -1,7 +1,8 @@
 """Score systems on a holdout: answer (or take saved answers), count, compare, check the gates.
 
-    OUT/predictions.jsonl   one line a system and item: question, answer, prediction, what each metric says of it
-    OUT/scorecard.json      the figures
+    OUT/predictions.jsonl          one line a system and item: question, answer, prediction, what each metric says of it
+    OUT/scorecard.json             the figures
+    OUT/general/predictions.jsonl  where a general set is asked too: what base and subject say to it
 
 A system that is scored again on the same questions with the same weights and settings does not answer again: its
 saved predictions are counted. So a new metric, a corrected label or another gate costs seconds.
@@ -10,35 +11,31 @@ saved predictions are counted. So a new metric, a corrected label or another gat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from distill.errors import FailureClass, InputError
-from distill.evaluate.generation import Generated, Prediction
+from distill.errors import InputError
+from distill.evaluate.counting import check_metrics, count_all, draws_of
+from distill.evaluate.examples import Example, count_classes, deciding_metric, side_by_side
+from distill.evaluate.failures import Failure, Rules
+from distill.evaluate.figures import figure_names, figures
+from distill.evaluate.forgetting import measure_forgetting
+from distill.evaluate.gates import Baseline, baselines_of, check_gates, gate_metric, parse_gate, resolve_file
 from distill.evaluate.holdout import Holdout, Item, find_leaks
-from distill.evaluate.intervals import Difference, compare, interval
+from distill.evaluate.intervals import interval
 from distill.evaluate.metrics import Counted, Metric
-from distill.evaluate.scorecard import Latency, Scorecard, SystemScore, check_gates, gate_metric, parse_gate
-from distill.io import digest, read_jsonl, write_jsonl
+from distill.evaluate.metrics.base import JudgeDesk
+from distill.evaluate.parity import Earlier, measure_parity
+from distill.evaluate.retention import CostRatio, Retention, cost_of, cost_ratio, retention
+from distill.evaluate.saved import FAILURES, Answered, Saved, System, answered, line
+from distill.evaluate.scorecard import Scorecard, SystemScore
+from distill.evaluate.statistics import differences, group_differences, grouped
+from distill.evaluate.teacher import TeacherSystem
+from distill.io import write_jsonl
+from distill.methods.validation import Validator
 from distill.train.data import Conversation
 
 __all__ = ["System", "evaluate"]
-
-_FAILURES = {failure.value for failure in FailureClass} - {"length"}
-
-
-class System(Protocol):
-    """Something that answers: a `Student`, or a `TeacherSystem`."""
-
-    @property
-    def name(self) -> str: ...
-
-    def about(self) -> dict[str, Any]:
-        """What is scored, as JSON values: equal means the same predictions."""
-        ...
-
-    async def answer(self, items: Sequence[Item], progress: Callable[[int], None]) -> Generated: ...
 
 
 async def evaluate(
@@ -49,7 +46,16 @@ async def evaluate(
     *,
     gates: Sequence[str] = (),
     subject: str | None = None,
+    against: str | None = None,
+    reference: str | None = None,
+    desk: JudgeDesk | None = None,
+    baseline: Callable[[str], Baseline] | None = None,
+    schema: Validator | None = None,
+    general: Holdout | None = None,
+    earlier: Earlier | None = None,
+    usd_per_hour: float | None = None,
     training_rows: Iterable[Conversation] | None = None,
+    holdout_version: int | None = None,
     seed: int = 0,
     progress: Callable[[str, int, int], None] = lambda system, done, total: None,
 ) -> Scorecard:
@@ -59,6 +65,16 @@ async def evaluate(
         systems: in the order of the table; the first is what the others are compared with.
         gates: conditions on `subject`.
         subject: name of the system that gates speak of; left out: `student` where there is one, else the last.
+        against: the system that the others are held against in the differences; left out: the first.
+        desk: who judges, where a metric asks for a judge.
+        baseline: finds the earlier score that a gate names (`release:NAME@VERSION`, `file:PATH`).
+        reference: the system whose score is to be kept and whose cost is to be saved; left out: `teacher` where there
+            is one.
+        schema: what a valid answer satisfies; failure classes are told by it.
+        general: questions that the first system and the subject are asked too, for what was forgotten.
+        earlier: predictions of an evaluation of the same holdout that the subject's are held against.
+        usd_per_hour: the declared price of this machine.
+        holdout_version: under which version the holdout is frozen.
         training_rows: where given, the holdout is looked for in them.
         seed: of the resampling.
         progress: system, items answered, items.
@@ -69,141 +85,190 @@ async def evaluate(
     names = [system.name for system in systems]
     if len(set(names)) != len(names) or not names:
         raise InputError(f"systems need different names, and one at least: {', '.join(names) or 'none'}")
+    subject = _named(subject, names) or ("student" if "student" in names else names[-1])
+    against = _named(against, names)
+    reference = _named(reference, names) or ("teacher" if "teacher" in names else None)
+    by_name = dict(zip(names, systems, strict=True))
+    if general is not None and subject == names[0]:
+        raise InputError("what was forgotten needs a system before it, such as the base", field="general")
+    further = figure_names(
+        [metric.name for metric in metrics],
+        general=general is not None,
+        earlier=earlier is not None,
+        reference=reference not in (None, subject),
+    )
     for gate in gates:
-        gate_metric(parse_gate(gate), [metric.name for metric in metrics])
-    subject = subject or ("student" if "student" in names else names[-1])
-    for metric in metrics:  # an answer that a metric cannot read is found before an hour of generation
-        metric.count(holdout.items, [item.answer for item in holdout.items])
+        gate_metric(parse_gate(gate), [*(metric.name for metric in metrics), *further])
+    baselines = baselines_of(gates, holdout.digest, baseline or resolve_file)
+    check_metrics(metrics, holdout.items, systems, desk)
     file = out / "predictions.jsonl"
-    saved = _Saved(file)
+    saved = Saved(file)
     lines: list[dict[str, Any]] = []
-    scores: dict[str, SystemScore] = {}
+    found: dict[str, Answered] = {}
     counted: dict[str, dict[str, Counted]] = {}
+    wrong: dict[str, list[Failure | None]] = {}
+    decider, rules = deciding_metric(metrics), Rules(holdout.items, schema)
     for system in systems:
-        about = system.about()
-        key = digest([about, holdout.prompts_digest])
-        generated, reused = saved.get(system.name, key, holdout.items), True
-        if generated is None:
-            reused = False
-            progress(system.name, 0, len(holdout.items))
-            generated = await system.answer(holdout.items, partial(_tell, progress, system.name, len(holdout.items)))
-        texts = [prediction.text for prediction in generated.predictions]
-        counts = {metric.name: metric.count(holdout.items, texts) for metric in metrics}
+        of = found[system.name] = await answered(system, holdout, saved, progress)
+        if not of.reused:  # kept before it is counted: a judge may stop at a budget, a program may not end
+            unread = _lines(system.name, of, holdout.items, {}, [None] * len(holdout.items))
+            write_jsonl(file, [*lines, *unread, *saved.others(found)])
+        draws = await draws_of(system, holdout, metrics, out, progress)
+        others = {name: earlier_one.texts for name, earlier_one in found.items() if name != system.name}
+        counts = await count_all(
+            metrics, holdout.items, of.texts, system=system.name, others=others, draws=draws, desk=desk
+        )
         counted[system.name] = counts
-        scores[system.name] = _score(holdout.items, counts, generated, about, reused=reused, seed=seed)
-        lines += _lines(system.name, key, holdout.items, generated, counts)
+        why = _wrong(holdout.items, of, counts.get(decider.name) if decider else None, rules)
+        wrong[system.name] = why
+        lines += _lines(system.name, of, holdout.items, counts, why)
         # After each system: what was generated survives an interruption of the next.
-        write_jsonl(file, [*lines, *saved.others(scores)])
+        write_jsonl(file, [*lines, *saved.others(found)])
+    scores = {
+        name: _score(
+            holdout.items,
+            counted[name],
+            of,
+            wrong[name],
+            here=_here(by_name[name]),
+            usd_per_hour=usd_per_hour,
+            seed=seed,
+        )
+        for name, of in found.items()
+    }
+    forgotten = None
+    if general is not None:
+        before, after = by_name[names[0]], by_name[subject]
+        forgotten = await measure_forgetting(before, after, general, out / "general", seed=seed, progress=progress)
+    parity = None
+    if earlier is not None:
+        texts = found[subject].texts
+        parity = measure_parity(subject, texts, counted[subject], holdout.items, metrics, earlier, seed=seed)
+    kept, ratios = _against(reference, counted, scores, seed)
+    values = figures(further, subject, forgetting=forgotten, parity=parity, kept=kept, ratios=ratios)
     card = Scorecard(
         n=len(holdout.items),
         holdout=holdout.name,
         holdout_digest=holdout.digest,
+        holdout_version=holdout_version,
         systems=scores,
         subject=subject,
         definitions={metric.name: metric.definition() for metric in metrics},
-        differences=_differences(metrics, counted, subject, seed),
+        differences=differences(metrics, counted, subject, against, seed=seed),
+        group_differences=group_differences(holdout.items, metrics, counted, subject, against, seed=seed),
         leaks=tuple(find_leaks(holdout, training_rows)) if training_rows is not None else None,
-        gates=check_gates(gates, scores[subject]) if gates else (),
+        gates=check_gates(gates, scores[subject], values, baselines) if gates else (),
+        retention=kept,
+        cost_ratios=ratios,
+        wrong_by=decider.name if decider else "",
+        examples=_examples(holdout.items, found, wrong, subject),
+        forgetting=forgotten,
+        parity=parity,
+        judges_usd={name: round(usd, 6) for name, usd in desk.cost.items()} if desk is not None else {},
     )
     write_jsonl(file, lines)
     card.write(out / "scorecard.json")
     return card
 
 
-def _tell(progress: Callable[[str, int, int], None], system: str, total: int, done: int) -> None:
-    progress(system, done, total)
-
-
-class _Saved:
-    """Predictions of an earlier evaluation."""
-
-    def __init__(self, file: Path) -> None:
-        self._rows: dict[str, list[dict[str, Any]]] = {}
-        try:
-            for _, row in read_jsonl(file) if file.is_file() else ():
-                self._rows.setdefault(str(row.get("system")), []).append(row)
-        except InputError:
-            self._rows = {}  # damaged: everything is answered again
-
-    def get(self, system: str, key: str, items: Sequence[Item]) -> Generated | None:
-        rows = {row["id"]: row for row in self._rows.get(system, ()) if row.get("key") == key}
-        if any(item.id not in rows for item in items):
-            return None
-        ordered = [rows[item.id] for item in items]
-        if any(row["finish"] in _FAILURES for row in ordered):
-            return None  # a failed request is worth another try
-        predictions = [Prediction(row["prediction"], row["tokens"], row["finish"]) for row in ordered]
-        run: Mapping[str, Any] = ordered[0]["run"]
-        return Generated(predictions, run["seconds"], Latency(**run["latency"]) if run["latency"] else None)
-
-    def others(self, done: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return [row for system, rows in self._rows.items() if system not in done for row in rows]
+def _named(name: str | None, names: Sequence[str]) -> str | None:
+    if name is not None and name not in names:
+        raise InputError(f"no system is named {name!r}", hint=f"there are: {', '.join(names)}")
+    return name
 
 
 def _score(
     items: Sequence[Item],
     counts: Mapping[str, Counted],
-    generated: Generated,
-    about: dict[str, Any],
+    of: Answered,
+    wrong: Sequence[Failure | None],
     *,
-    reused: bool,
+    here: bool,
+    usd_per_hour: float | None,
     seed: int,
 ) -> SystemScore:
+    generated = of.generated
     tokens = sum(prediction.tokens for prediction in generated.predictions)
+    timed = generated.timed and generated.seconds > 0
     return SystemScore(
         metrics={name: interval(count, seed=seed) for name, count in counts.items()},
-        per_leaf=_grouped([item.leaf for item in items], counts),
-        per_kind=_grouped([item.kind for item in items], counts),
-        tokens_per_second=round(tokens / generated.seconds, 1) if generated.seconds > 0 else None,
+        per_leaf=grouped([item.leaf for item in items], counts),
+        per_kind=grouped([item.kind for item in items], counts),
+        per_difficulty=grouped([item.difficulty for item in items], counts),
+        details={name: dict(count.details) for name, count in counts.items() if count.details},
+        tokens_per_second=round(tokens / generated.seconds, 1) if timed else None,
         seconds=round(generated.seconds, 2),
         latency=generated.latency,
-        reused=reused,
-        failures=sum(prediction.finish in _FAILURES for prediction in generated.predictions),
-        about=about,
+        reused=of.reused,
+        failures=sum(prediction.finish in FAILURES for prediction in generated.predictions),
+        about=of.about,
+        cost=cost_of(generated, here=here, usd_per_hour=usd_per_hour),
+        wrong=count_classes(wrong),
     )
 
 
-def _grouped(groups: Sequence[str], counts: Mapping[str, Counted]) -> dict[str, dict[str, float]]:
-    table: dict[str, dict[str, float]] = {}
-    for group in sorted(set(groups) - {""}):
-        rows = [position for position, name in enumerate(groups) if name == group]
-        shares = {name: round(float(count.right[rows].mean()), 4) for name, count in counts.items()}
-        table[group] = {"n": len(rows), **shares}
-    return table
+def _here(system: System) -> bool:
+    """Whether this machine does the work."""
+    return not isinstance(system, TeacherSystem) or system.here
 
 
 def _lines(
-    system: str, key: str, items: Sequence[Item], generated: Generated, counts: Mapping[str, Counted]
+    system: str,
+    of: Answered,
+    items: Sequence[Item],
+    counts: Mapping[str, Counted],
+    wrong: Sequence[Failure | None],
 ) -> list[dict[str, Any]]:
-    latency = generated.latency
-    how = {"p50": latency.p50, "p95": latency.p95, "n": latency.n, "how": latency.how} if latency else None
-    run = {"seconds": generated.seconds, "latency": how}
+    lines: list[dict[str, Any]] = []
+    for n, (item, prediction) in enumerate(zip(items, of.generated.predictions, strict=True)):
+        found = {name: float(count.right[n]) for name, count in counts.items() if count.counts[n]}
+        said = {name: count.notes[n] for name, count in counts.items() if count.notes and count.notes[n]}
+        failure = wrong[n]
+        more: dict[str, Any] = {"notes": said} if said else {}
+        if failure is not None:
+            more["failure"] = {"kind": failure.kind, "why": failure.why}
+        lines.append({**line(system, of, item, prediction, found), **more})
+    return lines
+
+
+def _wrong(items: Sequence[Item], of: Answered, counted: Counted | None, rules: Rules) -> list[Failure | None]:
+    """Per item: why it is wrong, None where it is not, or where nothing says so."""
+    if counted is None:
+        return [None] * len(items)
     return [
-        {
-            "id": item.id,
-            "system": system,
-            "leaf": item.leaf,
-            "kind": item.kind,
-            "messages": list(item.messages),
-            "answer": item.answer,
-            "prediction": prediction.text,
-            "finish": prediction.finish,
-            "tokens": prediction.tokens,
-            "metrics": {name: float(count.right[position]) for name, count in counts.items()},
-            "key": key,
-            "run": run,
-        }
-        for position, (item, prediction) in enumerate(zip(items, generated.predictions, strict=True))
+        rules.judge(item, prediction, float(right) if counts else None)
+        for item, prediction, right, counts in zip(
+            items, of.generated.predictions, counted.right, counted.counts, strict=True
+        )
     ]
 
 
-def _differences(
-    metrics: Sequence[Metric], counted: Mapping[str, Mapping[str, Counted]], subject: str, seed: int
-) -> tuple[Difference, ...]:
-    ours = counted[subject]
-    return tuple(
-        compare(metric, subject, ours[metric.name], other, counts[metric.name], seed=seed)
-        for other, counts in counted.items()
-        if other != subject
-        for metric in metrics
-    )
+def _examples(
+    items: Sequence[Item],
+    found: Mapping[str, Answered],
+    wrong: Mapping[str, Sequence[Failure | None]],
+    subject: str,
+) -> tuple[Example, ...]:
+    return side_by_side(items, {name: of.texts for name, of in found.items()}, wrong, subject)
+
+
+def _against(
+    reference: str | None,
+    counted: Mapping[str, Mapping[str, Counted]],
+    scores: Mapping[str, SystemScore],
+    seed: int,
+) -> tuple[tuple[Retention, ...], tuple[CostRatio, ...]]:
+    """What every other system keeps of the reference, and saves."""
+    if reference is None:
+        return (), ()
+    kept: list[Retention] = []
+    ratios: list[CostRatio] = []
+    for name in scores:
+        if name == reference:
+            continue
+        kept += retention(name, counted[name], reference, counted[reference], seed=seed)
+        ours, theirs = scores[name].cost, scores[reference].cost
+        ratio = cost_ratio(name, ours, reference, theirs) if ours is not None and theirs is not None else None
+        if ratio is not None:
+            ratios.append(ratio)
+    return tuple(kept), tuple(ratios)

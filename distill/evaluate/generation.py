@@ -13,7 +13,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from distill.io import digest, loads
 from distill.train.student import choose_dtype, load_model, load_tokenizer, locate, offline, weights_digest
 from distill.train.template import Encoder, stop_tokens, use_template
 
-__all__ = ["Generated", "Prediction", "Student", "adapter_folder", "latency_of"]
+__all__ = ["Generated", "Prediction", "Speech", "Student", "adapter_folder", "latency_of", "more_stops"]
 
-_LATENCY_SECONDS = 30.0
+_LATENCY_SECONDS = 15.0
 """The latency measurement ends early after this long; `n` says how many items it saw."""
 
 
@@ -36,6 +36,9 @@ class Prediction:
     tokens: int = 0
     finish: str = "stop"
     """`stop`, `length` (cut at the limit), or for a teacher the class of its failure."""
+    prompt_tokens: int = 0
+    usd: float | None = None
+    """What the answer cost, where it has a price."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,26 @@ class Generated:
     predictions: list[Prediction]
     seconds: float
     latency: Latency | None = None
+    timed: bool = True
+    """False: some answers were stored ones, so that `seconds` says nothing."""
+
+
+@dataclass(frozen=True)
+class Speech:
+    """How a student is spoken to."""
+
+    encoder: Encoder
+    stops: tuple[int, ...]
+    """Ids that end its answers."""
+
+    def prompt(self, turns: Sequence[dict[str, str]]) -> str:
+        """The text it is shown."""
+        return self.encoder.prompt_text(turns)
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """What ends an answer, as text."""
+        return tuple(str(self.encoder.tokenizer.decode([token])) for token in self.stops)
 
 
 @dataclass
@@ -60,6 +83,10 @@ class Student:
     batch_size: int = 32
     latency_items: int = 8
     dtype: str = "auto"
+    temperature: float = 0.0
+    """Above 0: answers are drawn instead of the likeliest ones."""
+    draw: int = 0
+    """Number of the draw; equal numbers draw the same."""
     clock: Callable[[], float] = field(default=time.perf_counter, repr=False)
 
     def __post_init__(self) -> None:
@@ -87,8 +114,34 @@ class Student:
             "dtype": self._dtype,
             "four_bit": self.four_bit,
             "max_tokens": self.max_tokens,
-            "decoding": "greedy",
+            "decoding": f"temperature {self.temperature:g}, draw {self.draw}" if self.temperature else "greedy",
         }
+
+    @property
+    def folder(self) -> Path:
+        """Where the model lies."""
+        return self._place.folder
+
+    @property
+    def adapter_place(self) -> Path | None:
+        """The folder of the adapter's weights."""
+        return self._adapter
+
+    @property
+    def number_type(self) -> str:
+        """`bfloat16` or `float32`: as it was trained, or as this machine is fast at."""
+        return self._dtype
+
+    def speech(self) -> Speech:
+        """Its template and the end of its answers, without loading weights."""
+        offline()
+        tokenizer = load_tokenizer(self._place.folder)
+        use_template(tokenizer, self._adapter)
+        return Speech(Encoder(tokenizer), stop_tokens(tokenizer, more_stops(self._place.folder)))
+
+    def drawing(self, number: int, temperature: float) -> Student:
+        """The same student, as it makes draw `number` at a temperature."""
+        return replace(self, temperature=temperature, draw=number, latency_items=0)
 
     async def answer(self, items: Sequence[Item], progress: Callable[[int], None]) -> Generated:
         """Answer every item, off the event loop. Cancelled, it ends after the batch under way."""
@@ -125,6 +178,8 @@ class Student:
         order = sorted(range(len(items)), key=lambda i: -len(prompts[i]))
         found: dict[int, Prediction] = {}
         with torch.inference_mode():
+            if self.temperature:
+                torch.manual_seed(self.draw)
             started = self.clock()
             for start in range(0, len(order), self.batch_size):
                 chosen = order[start : start + self.batch_size]
@@ -133,7 +188,8 @@ class Student:
                 progress(len(found))
             seconds = self.clock() - started
             latency = self._latency(model, tokenizer, prompts, stops)
-        return Generated([found[i] for i in range(len(items))], seconds, latency)
+        made = [replace(found[i], prompt_tokens=len(prompts[i])) for i in range(len(items))]
+        return Generated(made, seconds, latency)
 
     def _load(self) -> Any:
         import torch
@@ -173,11 +229,11 @@ class Student:
             input_ids=ids,
             attention_mask=mask.to(model.device),
             max_new_tokens=self.max_tokens,
-            do_sample=False,
+            do_sample=self.temperature > 0,
             # What the model's own settings say of sampling has no meaning for greedy decoding.
-            temperature=None,
-            top_p=None,
-            top_k=None,
+            temperature=self.temperature or None,
+            top_p=0.95 if self.temperature else None,
+            top_k=0 if self.temperature else None,
             eos_token_id=list(stops),
             pad_token_id=pad,
         )
@@ -210,6 +266,12 @@ def adapter_folder(given: Path) -> Path:
                 raise InputError("the adapter has no adapter_model.safetensors", path=place)
             return place
     raise InputError("not an adapter: no adapter_config.json here or in adapter/", path=given)
+
+
+def more_stops(folder: Path) -> list[int]:
+    """Ids that the model's own settings end an answer at."""
+    file = folder / "generation_config.json"
+    return _as_list(loads(file.read_bytes()).get("eos_token_id")) if file.is_file() else []
 
 
 def latency_of(times: Sequence[float], how: str) -> Latency | None:

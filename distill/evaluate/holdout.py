@@ -1,8 +1,9 @@
 """The holdout: questions with known answers that nothing was trained on.
 
 One JSON object a line (or Parquet): `messages` ending before the answer, `answer` (text, or a JSON value), and
-optionally `id`, `leaf` (text or a path) and `kind`. The digest of all items is part of every score: two scores with
-different digests are not scores on the same thing.
+optionally `id`, `leaf` (text or a path), `kind` and `difficulty`. An item with `"refuse": true` is to be declined, one
+with `tests` (Python) is answered by a program: neither needs an answer. The digest of all items is part of every score:
+two scores with different digests are not scores on the same thing.
 """
 
 from __future__ import annotations
@@ -34,6 +35,19 @@ class Item:
     answer: str
     leaf: str = ""
     kind: str = ""
+    difficulty: str = ""
+    refuse: bool = False
+    """The right answer is to decline."""
+    tests: str = ""
+    """Python that an answer's program has to pass."""
+    has_answer: bool = True
+    """False: no right answer is known, and metrics that compare with it leave the item out."""
+
+    @property
+    def further(self) -> dict[str, Any]:
+        """What was declared beside the usual; part of the digest where there is any."""
+        declared = {"difficulty": self.difficulty, "refuse": self.refuse, "tests": self.tests}
+        return {name: value for name, value in declared.items() if value}
 
     @property
     def question(self) -> str:
@@ -52,7 +66,9 @@ class Holdout:
     @property
     def digest(self) -> str:
         """Identifies ids, questions and answers."""
-        return digest([[i.id, i.messages, i.answer, i.leaf, i.kind] for i in self.items])
+        return digest(
+            [[i.id, i.messages, i.answer, i.leaf, i.kind, *([i.further] if i.further else [])] for i in self.items]
+        )
 
     @property
     def prompts_digest(self) -> str:
@@ -116,9 +132,17 @@ def _item(row: dict[str, Any], path: Path, line: int, number: int) -> Item:
     messages = _messages(row.get("messages"), wrong)
     if messages[-1]["role"] == "assistant":
         raise wrong("ends with the answer; it should end with the question, and `answer` hold the answer", "messages")
-    if "answer" not in row:
+    refuse, tests = row.get("refuse") or False, row.get("tests") or ""
+    if not isinstance(refuse, bool):
+        raise wrong("should be true or false", "refuse")
+    if not isinstance(tests, str):
+        raise wrong("should be text: Python that an answer's program has to pass", "tests")
+    answer, free = row.get("answer"), bool(refuse or tests)
+    if "answer" not in row and not free:
         raise wrong("this field is needed", "answer")
-    answer = row["answer"]
+    has_answer = not free or answer is not None
+    if not has_answer:
+        answer = ""
     if not isinstance(answer, str):
         answer = orjson.dumps(answer, option=orjson.OPT_SORT_KEYS).decode()
     leaf = row.get("leaf") or ""
@@ -130,6 +154,10 @@ def _item(row: dict[str, Any], path: Path, line: int, number: int) -> Item:
         answer=answer,
         leaf=str(leaf),
         kind=str(row.get("kind") or ""),
+        difficulty=str(row.get("difficulty") or ""),
+        refuse=refuse,
+        tests=tests,
+        has_answer=has_answer,
     )
 
 

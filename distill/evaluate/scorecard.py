@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from distill.errors import InputError
+from distill.evaluate.gates import GateResult, check_gates, gate_metric, parse_gate
 from distill.evaluate.holdout import Leak
 from distill.evaluate.intervals import Difference, Interval
+from distill.evaluate.statistics import GroupDifference
 from distill.io import write_bytes
 
-__all__ = ["Gate", "GateResult", "Latency", "Scorecard", "SystemScore", "check_gates", "parse_gate"]
+if TYPE_CHECKING:
+    from distill.evaluate.examples import Example
+    from distill.evaluate.forgetting import Forgetting
+    from distill.evaluate.parity import Parity
+    from distill.evaluate.retention import Cost, CostRatio, Retention
+
+__all__ = [
+    "GateResult",
+    "Latency",
+    "Scorecard",
+    "SystemScore",
+    "check_gates",
+    "gate_metric",
+    "parse_gate",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +47,7 @@ class SystemScore:
 
     metrics: dict[str, Interval]
     per_leaf: dict[str, dict[str, float]]
-    """Leaf -> `n`, and per metric the share of right items (for macro_f1: of right classes)."""
+    """Leaf -> `n`, and per metric the mean of the items' figures (for macro_f1: the share of right classes)."""
     per_kind: dict[str, dict[str, float]]
     tokens_per_second: float | None
     """Of batched generation: answer tokens over wall time, prompts included."""
@@ -47,13 +59,12 @@ class SystemScore:
     """Items without an answer (a teacher's errors); they count as wrong."""
     about: dict[str, Any] = field(default_factory=dict[str, Any])
     """What was scored: model, adapter digest, template digest, number type, length limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class GateResult:
-    gate: str
-    value: float
-    passed: bool
+    cost: Cost | None = None
+    wrong: dict[str, int] = field(default_factory=dict[str, int])
+    """Class of failure -> wrong items."""
+    per_difficulty: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+    details: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    """Metric -> what its value is made of: classes with the confusion matrix, fields, terms, votes."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +79,25 @@ class Scorecard:
     subject: str
     """The system that gates are checked on."""
     definitions: dict[str, str]
+    holdout_version: int | None = None
+    """Under which the holdout is frozen in its workspace; None where nobody looks after it."""
     differences: tuple[Difference, ...] = ()
+    group_differences: tuple[GroupDifference, ...] = ()
+    """Subject against reference by leaf and difficulty; no claim where a group has too few items."""
     leaks: tuple[Leak, ...] | None = None
     """None: the training rows were not at hand."""
     gates: tuple[GateResult, ...] = ()
+    retention: tuple[Retention, ...] = ()
+    """Of every other system, against the reference (the teacher)."""
+    cost_ratios: tuple[CostRatio, ...] = ()
+    wrong_by: str = ""
+    """The metric that says which items are wrong."""
+    examples: tuple[Example, ...] = ()
+    """Wrong answers of the subject, and what the others said."""
+    forgetting: Forgetting | None = None
+    parity: Parity | None = None
+    judges_usd: dict[str, float] = field(default_factory=dict[str, float])
+    """Judge -> what its answers cost, also where they were stored ones."""
 
     @property
     def passed(self) -> bool:
@@ -97,76 +123,3 @@ class Scorecard:
             row["tokens/s"] = f"{score.tokens_per_second:,.0f}" if score.tokens_per_second else "–"
             table.append(row)
         return table
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """`METRIC OP VALUE`, as in `macro_f1:field=intent >= 0.8`. Also `latency_p50` and `latency_p95`, in seconds."""
-
-    text: str
-    metric: str
-    operator: str
-    bound: float
-
-
-_GATE = re.compile(r"\s*(?P<metric>\S+?)\s*(?P<operator>>=|<=|==|>|<)\s*(?P<bound>[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)\s*")
-_LATENCY = ("latency_p50", "latency_p95")
-
-
-def parse_gate(text: str) -> Gate:
-    """Read a gate.
-
-    Raises:
-        InputError: it is not METRIC OP NUMBER.
-    """
-    match = _GATE.fullmatch(text)
-    if match is None:
-        raise InputError(f"not a gate: {text!r}", hint="write METRIC >= NUMBER (also <=, >, <, ==)")
-    return Gate(text, match["metric"], match["operator"], float(match["bound"]))
-
-
-def gate_metric(gate: Gate, metrics: Sequence[str]) -> str:
-    """The metric that `gate` speaks of: its full name, or the part before the colon when only one has it.
-
-    Raises:
-        InputError: none has the name, or several have.
-    """
-    if gate.metric in metrics or gate.metric in _LATENCY:
-        return gate.metric
-    found = [name for name in metrics if name.partition(":")[0] == gate.metric]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InputError(f"gate {gate.text!r}: several metrics have this name", hint=f"say which: {', '.join(found)}")
-    close = difflib.get_close_matches(gate.metric, metrics, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]}? " if close else ""
-    raise InputError(f"gate {gate.text!r}: no such metric", hint=f"{hint}counted are: {', '.join(metrics)}")
-
-
-def check_gates(gates: Sequence[str], score: SystemScore) -> tuple[GateResult, ...]:
-    """What each gate says of `score`.
-
-    Raises:
-        InputError: a gate names what was not counted.
-    """
-    results: list[GateResult] = []
-    for gate in map(parse_gate, gates):
-        name = gate_metric(gate, list(score.metrics))
-        if name in _LATENCY:
-            if score.latency is None:
-                raise InputError(f"gate {gate.text!r}: latency was not measured", hint="set latency_items above 0")
-            value = score.latency.p50 if name == "latency_p50" else score.latency.p95
-        else:
-            value = score.metrics[name].value
-        results.append(GateResult(gate.text, value, _holds(value, gate)))
-    return tuple(results)
-
-
-def _holds(value: float, gate: Gate) -> bool:
-    return {
-        ">=": value >= gate.bound,
-        "<=": value <= gate.bound,
-        ">": value > gate.bound,
-        "<": value < gate.bound,
-        "==": abs(value - gate.bound) < 1e-9,
-    }[gate.operator]

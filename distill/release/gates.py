@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from distill.evaluate.scorecard import GateResult, gate_metric, parse_gate
+from distill.errors import InputError
+from distill.evaluate.gates import GateResult, gate_metric, parse_gate
 
 __all__ = ["Gated", "check_values"]
 
@@ -19,13 +20,9 @@ def check_values(gates: Sequence[str], values: Mapping[str, float]) -> list[Gate
     """
     results: list[GateResult] = []
     for gate in map(parse_gate, gates):
-        value = values[gate_metric(gate, list(values))]
-        holds = {
-            ">=": value >= gate.bound,
-            "<=": value <= gate.bound,
-            ">": value > gate.bound,
-            "<": value < gate.bound,
-            "==": abs(value - gate.bound) < 1e-9,
-        }[gate.operator]
-        results.append(GateResult(gate.text, float(value), holds))
+        name = gate_metric(gate, list(values))
+        if name not in values or gate.drop is not None:
+            raise InputError(f"gate {gate.text!r}: not measured here", hint=f"measured are: {', '.join(values)}")
+        value = float(values[name])
+        results.append(GateResult(gate.text, value, gate.holds(value)))
     return results

@@ -19,7 +19,7 @@ import httpx
 
 from distill.errors import RunError
 from distill.evaluate import Generated, Item, Prediction
-from distill.evaluate.generation import latency_of
+from distill.evaluate.generation import latency_of, more_stops
 from distill.io import digest
 from distill.teachers.local.host import cores
 from distill.teachers.local.server import LlamaServer
@@ -176,12 +176,3 @@ def read_answer(ids: Sequence[int], tokenizer: Any, stops: Sequence[int]) -> Pre
     kept = list(ids) if end is None else list(ids[:end])
     text = str(tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
     return Prediction(text, len(kept) + (end is not None), "length" if end is None else "stop")
-
-
-def more_stops(folder: Path) -> list[int]:
-    """Ids that the model's own settings end an answer at."""
-    from distill.io import loads
-
-    file = folder / "generation_config.json"
-    value = loads(file.read_bytes()).get("eos_token_id") if file.is_file() else None
-    return [] if value is None else [value] if isinstance(value, int) else list(value)

@@ -47,6 +47,8 @@ class Score(_Part):
     metrics: dict[str, dict[str, float]]
     """Metric -> value, low, high (95 % interval)."""
     definitions: dict[str, str] = {}
+    per_leaf: dict[str, dict[str, float]] = {}
+    """Leaf -> number of items, and per metric their mean: what a later version is held against."""
     others: dict[str, dict[str, dict[str, float]]] = {}
     """What else was scored on the same items: system -> metric -> value, low, high."""
     latency: dict[str, Any] | None = None
@@ -146,6 +148,7 @@ def read_score(scorecard: Path, found: str) -> Score:
         system=ours,
         metrics=systems[ours]["metrics"],
         definitions=card["definitions"],
+        per_leaf=systems[ours].get("per_leaf", {}),
         others={name: system["metrics"] for name, system in systems.items() if name != ours},
         latency=systems[ours]["latency"],
         leaks=len(card["leaks"]) if card["leaks"] is not None else None,

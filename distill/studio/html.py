@@ -87,4 +87,5 @@ border-radius:6px;padding:8px 10px;margin:4px 0;font-size:13px}
 .warn{border:2px solid #c60;border-radius:8px;padding:8px 14px;margin:12px 0;font-weight:600}
 svg{max-width:100%;height:auto}
 svg text{fill:var(--dim);font:11px system-ui}svg polyline{fill:none;stroke:var(--accent);stroke-width:1.5}
+svg circle{fill:var(--accent)}
 """

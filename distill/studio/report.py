@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 
 from distill.errors import InputError
 from distill.io import write_text
+from distill.studio.comparison import comparison
+from distill.studio.curves import curves
 from distill.studio.html import Html, bar, card, escape, page, section, table
 
-__all__ = ["write_report"]
+__all__ = ["write_evaluation", "write_report"]
 
 _EXAMPLES = 8
 
@@ -35,7 +37,7 @@ def write_report(run: Path) -> Path:
         page(
             f"{name} — {run.name}",
             _head(run, description),
-            _scores(run),
+            _scores(run / "eval"),
             _fates(description),
             _leaves(description),
             _teachers(description),
@@ -76,8 +78,16 @@ def _head(run: Path, description: dict[str, Any]) -> Html:
     )
 
 
-def _scores(run: Path) -> Html:
-    scorecard = _json(run / "eval" / "scorecard.json")
+def write_evaluation(folder: Path) -> Path:
+    """Write `report.html` into an evaluation's folder, from its scorecard, and return its path."""
+    target = folder / "report.html"
+    title = f"{folder.resolve().name} — evaluation"
+    write_text(target, page(title, Html(f"<h1>{escape(title)}</h1>"), _scores(folder)))
+    return target
+
+
+def _scores(folder: Path) -> Html:
+    scorecard = _json(folder / "scorecard.json")
     if scorecard is None:
         return Html("")
     systems: dict[str, Any] = scorecard["systems"]
@@ -91,12 +101,21 @@ def _scores(run: Path) -> Html:
     if gates:
         parts.append(
             table(
-                ["gate", "value", "held"],
-                [[gate["gate"], gate["value"], "yes" if gate["passed"] else "NO"] for gate in gates],
-                numbers=2,
+                ["gate", "value", "held", "missed by", ""],
+                [
+                    [
+                        gate["gate"],
+                        gate["value"],
+                        "yes" if gate["passed"] else "NO",
+                        gate.get("short") or "",
+                        gate.get("note", ""),
+                    ]
+                    for gate in gates
+                ],
+                numbers=0,
             )
         )
-    parts.append(_gained(scorecard))
+    parts += [_gained(scorecard), *_confused(scorecard), *comparison(scorecard)]
     note = f"{scorecard['n']} items; intervals are 95 % bootstrap; holdout {scorecard['holdout_digest'][:12]}"
     return section("On the holdout", *parts, Html(f"<p class=dim>{escape(note)}</p>"))
 
@@ -112,15 +131,40 @@ def _latency(system: dict[str, Any]) -> str:
     return f"{latency['p50'] * 1000:,.0f} ms" if latency else "–"
 
 
+def _chance(difference: dict[str, Any]) -> str:
+    """The p-value, corrected for all that were looked at together where it was."""
+    together = difference.get("p_adjusted")
+    return f"{difference['p_value']:.2g}" if together is None else f"{together:.2g} (corrected)"
+
+
+def _confused(scorecard: dict[str, Any]) -> list[Html]:
+    """Which classes the subject takes for which, by metric."""
+    details: dict[str, Any] = scorecard["systems"].get(scorecard.get("subject"), {}).get("details") or {}
+    return [
+        table(
+            [f"{metric}: answer", "taken for", "items"],
+            [[pair["answer"], pair["prediction"], pair["items"]] for pair in detail["confused"]],
+            numbers=1,
+        )
+        for metric, detail in details.items()
+        if detail.get("confused")
+    ]
+
+
 def _gained(scorecard: dict[str, Any]) -> Html:
     """What the student gained, and whether the comparison can be trusted."""
     rows = [
-        [f"{d['system']} − {d['against']}", d["metric"], f"{d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"]
+        [
+            f"{d['system']} − {d['against']}",
+            d["metric"],
+            f"{d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]",
+            _chance(d),
+        ]
         for d in scorecard.get("differences", ())
     ]
     leaks = scorecard.get("leaks")
     said = "not looked for" if leaks is None else f"{len(leaks)} of them stand in the training rows"
-    parts = [table(["difference", "metric", "95 % interval"], rows, numbers=1)] if rows else []
+    parts = [table(["difference", "metric", "95 % interval", "p"], rows, numbers=2)] if rows else []
     return Html("".join([*parts, f"<p class=dim>holdout items: {escape(said)}</p>"]))
 
 
@@ -165,26 +209,17 @@ def _training(run: Path) -> Html:
     for file in sorted((run / "train").glob("*/train.json")):
         training: dict[str, Any] = _json(file) or {}
         parts.append(Html(f"<p>{escape(file.parent.name)}</p>"))
-        losses: list[dict[str, Any]] = training.get("losses", [])
-        points = [(point["step"], point["loss"]) for point in losses if point.get("loss") is not None]
-        if len(points) > 1:
-            parts.append(_curve(points))
+        losses = {"training": _points(training, "losses"), "validation": _points(training, "validation_points")}
+        parts.append(curves("loss", losses))
+        if task := training.get("task"):
+            parts.append(curves(task["metric"], {"validation rows": [(step, value) for step, value in task["scores"]]}))
         parts.append(table(["", ""], [[k, v] for k, v in training.items() if isinstance(v, (int, float, str))]))
     return section("Training", *parts)
 
 
-def _curve(points: list[tuple[float, float]]) -> Html:
-    width, height, left = 640, 160, 44
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    top, span = max(ys), (max(ys) - min(ys)) or 1.0
-    across, down = (width - left) / ((xs[-1] - xs[0]) or 1), (height - 28) / span
-    line = " ".join(f"{left + (x - xs[0]) * across:.1f},{8 + (top - y) * down:.1f}" for x, y in points)
-    return Html(
-        f"<svg viewBox='0 0 {width} {height}' width={width} height={height} role=img aria-label='training loss'>"
-        f"<text x=0 y=14>{top:.2f}</text><text x=0 y={height - 18}>{min(ys):.2f}</text>"
-        f"<text x={left} y={height - 4}>step {xs[0]:g}</text><text x={width - 60} y={height - 4}>step {xs[-1]:g}</text>"
-        f"<polyline points='{line}'/></svg><p class=dim>loss</p>"
-    )
+def _points(training: dict[str, Any], name: str) -> list[tuple[float, float]]:
+    points: list[dict[str, Any]] = training.get(name, [])
+    return [(point["step"], point["loss"]) for point in points if point.get("loss") is not None]
 
 
 def _examples(run: Path) -> Html:

@@ -8,6 +8,7 @@ import pytest
 
 from distill.errors import InputError
 from distill.evaluate.holdout import find_leaks, read_holdout
+from distill.io import digest
 from distill.train.data import Conversation
 
 ITEM = {"messages": [{"role": "user", "content": "I lost my card!"}], "answer": '{"intent": "lost"}'}
@@ -63,3 +64,21 @@ def test_items_that_stand_in_the_training_rows_are_found(tmp_path: Path) -> None
         ("1", "train.jsonl:7", True),
         ("2", "train.jsonl:7", False),
     ]
+
+
+def test_what_is_to_be_refused_or_tested_needs_no_answer(tmp_path: Path) -> None:
+    question = {"messages": ITEM["messages"]}
+    rows = ({**question, "refuse": True}, {**question, "tests": "assert f()"}, {**ITEM, "difficulty": "hard"})
+    refuse, tested, hard = read_holdout(write(tmp_path, *rows)).items
+    assert (refuse.refuse, refuse.has_answer, refuse.answer) == (True, False, "")
+    assert (tested.tests, tested.has_answer) == ("assert f()", False)
+    assert (hard.difficulty, hard.has_answer) == ("hard", True)
+    with pytest.raises(InputError, match="refuse: should be true or false"):
+        read_holdout(write(tmp_path, {**ITEM, "refuse": "yes"}))
+
+
+def test_new_labels_do_not_change_the_digest_of_holdouts_without_them(tmp_path: Path) -> None:
+    plain = read_holdout(write(tmp_path, ITEM))
+    (item,) = plain.items
+    assert plain.digest == digest([[item.id, item.messages, item.answer, item.leaf, item.kind]])
+    assert read_holdout(write(tmp_path, {**ITEM, "difficulty": "hard"})).digest != plain.digest
