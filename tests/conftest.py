@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from tests.support.postgres import WHY_NOT, Server, running
+
 # Machines are shared and slow at times: a property holds or it does not, however long it takes to see. The gate tries
 # the same examples every time; HYPOTHESIS_PROFILE=explore tries new ones.
 hypothesis.settings.register_profile("gate", deadline=None, derandomize=True)
@@ -34,3 +36,12 @@ def _stay_here(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TEACHER_KEY", "test-key-000000")
     yield
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A real PostgreSQL server of the tests' own; without one installed, tests that need it are skipped."""
+    if WHY_NOT:
+        pytest.skip(WHY_NOT)
+    with running() as server:
+        yield server
