@@ -138,7 +138,8 @@ class QuickReader(Reader):
 
 
 def compare(shown: list[str], printed: str) -> None:
-    """Every shown line was printed, in that order. Times and the folder's place are the machine's own; a slow machine
+    """Every shown line was printed, in that order. Times, the folder's place and the size of the
+    store are the machine's own; a slow machine
     prints progress in between."""
     lines = iter([_alike(line) for line in printed.splitlines()])
     for line in shown:
@@ -147,6 +148,7 @@ def compare(shown: list[str], printed: str) -> None:
 
 def _alike(line: str) -> str:
     line = re.sub(r"\S*/(?=garden/runs/)", "", line.rstrip())
+    line = re.sub(r"\([\d.]+ [kM]B\)", "(SIZE)", line)
     return re.sub(r"(?<= )[\d.]+ ?(?:ms|s|m|min)\b( [\d.]+ ?s\b)?", "TIME", line)
 
 
