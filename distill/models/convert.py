@@ -10,6 +10,8 @@ another file makes another folder.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import shutil
 from collections.abc import Iterator
@@ -94,7 +96,27 @@ def _is_made(place: Path, made_from: dict[str, Any]) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def _read_once() -> Iterator[None]:
+    """A vocabulary takes seconds to parse, and transformers would do it anew for the settings, the names and the
+    tokenizer: for as long as this lasts, one file has one reader."""
+    import gguf
+
+    made = gguf.GGUFReader
+    read = functools.cache(made)
+    gguf.GGUFReader = lambda file: read(os.path.realpath(file))  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = made
+
+
 def _convert(source: Path, place: Path, progress: Progress) -> None:
+    with _read_once():
+        _write_folder(source, place, progress)
+
+
+def _write_folder(source: Path, place: Path, progress: Progress) -> None:
     import torch
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -126,20 +148,20 @@ def _convert(source: Path, place: Path, progress: Progress) -> None:
 
 def _tensors(source: Path, skeleton: Any, progress: Progress) -> Iterator[tuple[str, Any]]:
     """(name in transformers, bfloat16 tensor), one after another."""
+    import gguf
     import torch
-    from gguf import GGUFReader, dequantize
     from transformers import modeling_gguf_pytorch_utils as loader
 
     # The processor undoes what the GGUF writer did to single tensors (llama's rows of q and k are permuted).
     read = loader.load_gguf_checkpoint(str(source), return_tensors=False)
-    reader = GGUFReader(str(source))
+    reader: Any = gguf.GGUFReader(str(source))
     architecture = loader.read_field(reader, "general.architecture")[0]
     processor = loader.TENSOR_PROCESSORS.get(architecture, loader.TensorProcessor)(config=read["config"])
     names = loader.get_gguf_hf_weights_map(skeleton, processor)
 
     def convert(tensor: Any) -> tuple[str, Any]:
         made = processor.process(
-            weights=dequantize(tensor.data, tensor.tensor_type),
+            weights=gguf.dequantize(tensor.data, tensor.tensor_type),
             name=tensor.name,
             tensor_key_mapping=names,
             parsed_parameters=read,

@@ -20,6 +20,7 @@ import orjson
 
 from distill.errors import InputError
 from distill.io import digest, loads, write_bytes, write_text
+from distill.io.threads import wait_briefly
 from distill.recipe import LoraConfig
 
 __all__ = [
@@ -74,9 +75,7 @@ def offline() -> None:
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ[name] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Threads that spin while they wait distort every timing on a shared machine. Read once, when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    wait_briefly()
     # Renamed settings are TRL's and transformers' own affair; kernels that could be fetched are not wanted.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -8,7 +8,6 @@ A folder is read as data: safetensors only, no code of its own, no request to a 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from distill.errors import InputError
 from distill.filters.semantic.embedding import Encoder
+from distill.io.threads import wait_briefly
 
 __all__ = ["SentenceEncoder", "StaticEncoder", "open_encoder"]
 
@@ -49,8 +49,7 @@ class SentenceEncoder:
     """A sentence-transformers model; bfloat16 where the processor computes in it, else float32."""
 
     def __init__(self, path: Path, name: str) -> None:
-        # Threads that spin while they wait slow down everything else on the machine.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        wait_briefly()
         _check_modules(path)
         import torch
         from sentence_transformers import SentenceTransformer

@@ -18,6 +18,7 @@ from typing import Any
 
 from distill import models
 from distill.errors import InputError
+from distill.io.threads import wait_briefly
 from distill.models.cache import home, locked
 
 __all__ = ["static_folder"]
@@ -60,7 +61,7 @@ def static_folder(encoder: str, note: Callable[[str], None] = lambda text: None)
 
 
 def _make(source: Path, target: Path) -> None:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly()
     from model2vec.distill import distill_from_model
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging

@@ -17,7 +17,6 @@ There is no constrained decoding here: a JSON Schema is put into words, and the 
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -28,9 +27,10 @@ from typing import Any
 import orjson
 
 from distill.errors import FailureClass, InputError, RunError, TeacherError
+from distill.io.threads import wait_briefly
 from distill.teachers.base import Reply
 from distill.teachers.local.batch import Batch, BatchRow
-from distill.teachers.local.host import cores, fast_bfloat16
+from distill.teachers.local.host import cores, fast_bfloat16, fast_int8
 from distill.teachers.local.sampling import Draw
 
 __all__ = ["TransformersEngine"]
@@ -73,6 +73,7 @@ class TransformersEngine:
         context: most tokens of a prompt and its answer together.
         slots: rows of the batch; left out: as many as the hardware makes use of.
         dtype: left out: bfloat16 where the hardware multiplies it, else float32.
+        int8: multiply in 8 bits where this processor does that faster than in bfloat16.
     """
 
     name = "transformers"
@@ -85,6 +86,7 @@ class TransformersEngine:
         context: int,
         slots: int | None = None,
         dtype: str | None = None,
+        int8: bool = True,
     ) -> None:
         self.slots = slots or min(concurrency, _SLOTS_CPU)
         self._given_slots = slots
@@ -92,6 +94,7 @@ class TransformersEngine:
         self._concurrency = concurrency
         self._context = context
         self._dtype = dtype
+        self._int8 = int8 and dtype is None
         self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting: list[tuple[_Job, BatchRow]] = []
         self._thread: threading.Thread | None = None
@@ -135,8 +138,7 @@ class TransformersEngine:
     # --- the engine's own thread ---
 
     def _load(self) -> None:
-        # Waiting threads that spin starve everything else on the machine; read when the runtime is loaded.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        wait_briefly()
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
@@ -170,7 +172,12 @@ class TransformersEngine:
         self._model: Any = model.to("cuda" if gpu else "cpu").eval()
         self.slots = self._given_slots or min(self._concurrency, _SLOTS_GPU if gpu else _SLOTS_CPU)
         self._batch: Any = Batch(self._model, self.slots)
-        self._dtype_name = str(dtype).removeprefix("torch.")
+        self._precision = str(dtype).removeprefix("torch.")
+        if self._int8 and not gpu and fast_int8():
+            from distill.teachers.local import int8
+
+            if int8.works() and int8.quantise(self._model):
+                self._precision += " and int8"
         vocabulary = self._tokenizer.get_vocab()
         self._ends = {vocabulary[text] for text in _ENDS if text in vocabulary} | {self._tokenizer.eos_token_id}
 
@@ -277,7 +284,7 @@ class TransformersEngine:
         body = {
             "object": "chat.completion",
             "model": row.tag.wire["model"],
-            "system_fingerprint": f"transformers {self._dtype_name}",
+            "system_fingerprint": f"transformers {self._precision}",
             "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}],
             "usage": {
                 "prompt_tokens": len(row.prompt),

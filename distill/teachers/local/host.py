@@ -8,7 +8,7 @@ import platform
 import re
 from pathlib import Path
 
-__all__ = ["cores", "fast_bfloat16", "has_gpu", "processor"]
+__all__ = ["cores", "fast_bfloat16", "fast_int8", "has_gpu", "processor"]
 
 
 def cores() -> int:
@@ -31,6 +31,11 @@ def has_gpu() -> bool:
 def fast_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 matrices (AVX512-BF16 or AMX): several times faster than float32."""
     return "bf16" in processor()
+
+
+def fast_int8() -> bool:
+    """Whether the processor multiplies matrices of bytes about twice as fast as bfloat16 ones (AVX512-VNNI)."""
+    return fast_bfloat16() and "vnni" in processor()
 
 
 def processor() -> str:

@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from distill.errors import InputError, RunError
+from distill.io.threads import WAITING
 
 __all__ = ["LlamaServer", "find_servers"]
 
@@ -106,8 +107,7 @@ class LlamaServer:
         self.port = _free_port()
         leash = [sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py"))]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LLAMA_")}
-        # Spinning threads take the cores from filters and neighbours while no request is there.
-        environment |= {"LLAMA_API_KEY": self.key, "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+        environment |= {"LLAMA_API_KEY": self.key, **WAITING}
         self._ring.clear()
         process = subprocess.Popen(  # noqa: ASYNC220, S603 - returns at once
             [*leash, *command, *self._arguments, "--host", "127.0.0.1", "--port", str(self.port)],

@@ -142,7 +142,10 @@ class LocalTeacher:
             if config.engine == "auto":
                 self._worth_trying()
             return TransformersEngine(
-                lambda: models.folder(config.model), concurrency=config.max_concurrency, context=context
+                lambda: models.folder(config.model),
+                concurrency=config.max_concurrency,
+                context=context,
+                int8=config.precision == "auto",
             )
 
         return {"llama.cpp": llama, "transformers": transformers}
