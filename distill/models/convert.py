@@ -14,7 +14,7 @@ import contextlib
 import functools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -97,14 +97,18 @@ def _is_made(place: Path, made_from: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def _read_once() -> Iterator[None]:
+def _read_once() -> Generator[None]:
     """A vocabulary takes seconds to parse, and transformers would do it anew for the settings, the names and the
     tokenizer: for as long as this lasts, one file has one reader."""
     import gguf
 
     made = gguf.GGUFReader
     read = functools.cache(made)
-    gguf.GGUFReader = lambda file: read(os.path.realpath(file))  # pyright: ignore[reportAttributeAccessIssue]
+
+    def reader(file: str) -> Any:
+        return read(os.path.realpath(file))
+
+    gguf.GGUFReader = reader  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield
     finally:

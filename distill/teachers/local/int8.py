@@ -98,7 +98,7 @@ def quantise(model: Any) -> int:
 def works() -> bool:
     """Whether the operators are there and right: a small product against the same in float32."""
     draw = torch.Generator().manual_seed(0)
-    layer = nn.utils.skip_init(nn.Linear, 64, 32)
+    layer: Any = nn.utils.skip_init(nn.Linear, 64, 32)
     with torch.no_grad():
         layer.weight.copy_(torch.randn(32, 64, generator=draw))
         layer.bias.copy_(torch.randn(32, generator=draw))

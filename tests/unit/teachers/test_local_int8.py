@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Products in 8 bits: near the exact ones, huge values in one part or not, and the engine that uses them."""
 
 from __future__ import annotations
