@@ -1,7 +1,9 @@
 """Other libraries on the same rows: word 5-grams, 128 permutations, threshold 0.7, text to decision.
 
-Runs in an environment of its own, which has pyarrow and what there is of rensa, gaoya and datasketch:
-`python peers.py ROWS.parquet [COUNT]`. Prints one JSON object a library. The first row of a pair stays, as here; of the
+Runs in an environment of its own, which has pyarrow and what there is of rensa, gaoya, datasketch and semhash:
+`python peers.py ROWS.parquet MODEL [COUNT]`. Prints one JSON object a library. semhash compares static embeddings (of
+the model2vec folder MODEL) at its own threshold, which is no Jaccard similarity; what of its removals is `under` is
+told all the same. The first row of a pair stays, as here; of the
 rows that a library says are alike the one that is most alike counts as the survivor, which is the kindest reading.
 """
 
@@ -12,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 THRESHOLD, PERMUTATIONS = 0.7, 128
 BANDS, ROWS = 16, 8  # of a band; gaoya 25 of 5, which is what a threshold of 0.7 wants for a recall of 0.99
@@ -21,13 +24,14 @@ UNRELATED, IDENTICAL = 0, -1
 def main() -> None:
     import pyarrow.parquet as pq
 
-    count = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
+    count = int(sys.argv[3]) if len(sys.argv) > 3 else 100_000
     rows = next(pq.ParquetFile(sys.argv[1]).iter_batches(count, columns=["text", "edited"]))
     texts, edited = rows.column("text").to_pylist(), rows.column("edited").to_pylist()
     judges: tuple[tuple[str, Callable[[list[str]], Iterator[Sequence[int]]]], ...] = (
         ("rensa", rensa),
         ("gaoya", gaoya),
         ("datasketch", datasketch),
+        ("semhash", partial(semhash, model=sys.argv[2])),
     )
     for name, judge in judges:
         if importlib.util.find_spec(name) is None:
@@ -105,6 +109,18 @@ def datasketch(texts: list[str]) -> Iterator[Sequence[int]]:
         if not found:
             lsh.insert(number, minhash, check_duplication=False)
         yield found
+
+
+def semhash(texts: list[str], model: str) -> Iterator[Sequence[int]]:
+    from model2vec import StaticModel
+    from semhash import SemHash
+
+    records = [{"id": str(number), "text": text} for number, text in enumerate(texts)]
+    hashed = SemHash.from_records(records, columns=["text"], model=StaticModel.from_pretrained(model))
+    told = hashed.self_deduplicate().filtered
+    found = {int(each.record["id"]): [int(each.duplicate_of["id"])] for each in told}
+    for number in range(len(texts)):
+        yield found.get(number, ())
 
 
 def _hash(data: bytes) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +15,7 @@ from distill.dataset import Failure, Row, RowWriter, failures_to_table, rows_to_
 from distill.dataset.schema import FAILED_SCHEMA, KEPT_SCHEMA, REJECTED_SCHEMA
 from distill.engine.accounting import Account
 from distill.filters import Chain, ChainVerdicts
+from distill.filters.near.survivors import Declaring, judge_in_order
 from distill.teachers import Message
 
 __all__ = ["Decider", "Outcome"]
@@ -29,8 +31,21 @@ class Decider:
     """Gives every row its one fate. Call `decide` with outcomes in slot order; state grows with what is kept only
     inside the filters' own indexes."""
 
-    def __init__(self, chain: Chain, account: Account, folder: Path, *, target: int, by_leaf: bool) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        account: Account,
+        folder: Path,
+        *,
+        target: int,
+        by_leaf: bool,
+        keep: Declaring | None = None,
+    ) -> None:
+        """Args:
+        keep: the step that declares which row of a group stays, where it is not the first.
+        """
         self._chain = chain
+        self._judge = chain.judge if keep is None else partial(judge_in_order, chain, step=keep)
         self._account = account
         self._target = target
         self._by_leaf = by_leaf
@@ -65,7 +80,7 @@ class Decider:
         failures = [item for _, items in outcomes for item in items if isinstance(item, Failure)]
         table = rows_to_table(rows)
         # Judging is pure computation of milliseconds to seconds: off the loop, so that requests go on.
-        verdicts = await asyncio.to_thread(self._chain.judge, table) if rows and self._chain.steps else None
+        verdicts = await asyncio.to_thread(self._judge, table) if rows and self._chain.steps else None
         if self._chain.rewriters:
             hide = self._chain.hide
             failures = [replace(item, raw=hide(item.raw), message=hide(item.message)) for item in failures]
@@ -89,6 +104,7 @@ class Decider:
                 kept.append(_as_written(row, verdicts, position))
             else:
                 account.reject(row.slot.leaf, verdicts.filter[position], verdicts.reason[position], row.cost)
+        self._chain.settle(verdicts)
         self._kept.write(verdicts.kept_table(table))
         if len(kept) < len(rows):
             self._rejected.write(verdicts.rejected_table(table))

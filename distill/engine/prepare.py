@@ -12,10 +12,12 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from distill.assets import find, workspace_of
+from distill.dataset.schema import ROW_SCHEMA
 from distill.errors import InputError
 from distill.filters import Chain, FilterContext, build_chain
 from distill.filters.custom import package_of
 from distill.filters.decontamination.doubts import Opinion
+from distill.filters.near.survivors import declared, rank
 from distill.gateway import Address, PostgresStore, SqliteStore, open_store, store_address
 from distill.io import digest
 from distill.methods import Method, build_method
@@ -111,6 +113,8 @@ def prepare(recipe: Recipe, *, workspace: Path | None = None) -> Prepared:
         digests[f"prompt {name}"] = prompts.get(name).digest
     steps = load_chain(recipe.filters, folder) if isinstance(recipe.filters, str) else recipe.filters
     _check_verdicts(steps, recipe)
+    if (keep := declared(steps)) is not None:
+        rank(ROW_SCHEMA.empty_table(), keep)
     digests["filters"] = digest([step.model_dump(mode="json", by_alias=True) for step in steps])
     digests |= _beside(steps, folder)
     eval_sets = _eval_sets(recipe)

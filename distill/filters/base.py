@@ -47,6 +47,8 @@ class Verdicts:
     """Id of the row or eval item that it repeats."""
     score: NDArray[np.float64]
     """Shape (n,): the measured value (similarity, length); NaN where there is none."""
+    numbers: NDArray[np.int64] | None = None
+    """Shape (n,): the number under which a filter that hands on what it keeps remembers a row; -1 where it does not."""
 
     @classmethod
     def kept(cls, n: int) -> Verdicts:
@@ -62,6 +64,7 @@ class Verdicts:
             [self.evidence[row] for row in chosen],
             [self.matched_id[row] for row in chosen],
             self.score[rows],
+            None if self.numbers is None else self.numbers[rows],
         )
 
     def drop(self, row: int, reason: str, evidence: str = "", matched_id: str = "", score: float = np.nan) -> None:
@@ -118,7 +121,12 @@ class Reporting(Protocol):
 
 @runtime_checkable
 class Persisting(Protocol):
-    """A filter that hands on what it knows to later runs."""
+    """A filter that hands on what it has kept to later runs."""
+
+    def forget(self, numbers: NDArray[np.int64]) -> None:
+        """Do not hand on rows that it kept (by `Verdicts.numbers`): a later step or a quota has dropped them. They are
+        compared with as before."""
+        ...
 
     def save(self, folder: Path | None = None) -> None:
         """Write it, where the step names an index: to that file, or into `folder` under the step's name."""

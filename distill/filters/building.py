@@ -15,13 +15,14 @@ from distill.assets import find
 from distill.errors import InputError
 from distill.filters.base import Filter
 from distill.filters.chain import Chain
+from distill.filters.near.survivors import declared
 from distill.recipe import (
     DecontaminateStep,
     DiversityStep,
     EvalSet,
-    ExactStep,
     FilterStep,
     MinHashStep,
+    PiiStep,
     VerdictConfig,
 )
 
@@ -69,8 +70,6 @@ class FilterContext:
     """Told what a step is at while it takes long."""
     opinion: Callable[[VerdictConfig], Opinion] | None = None
     """Whoever gives the verdicts that `decontaminate` steps ask for; without one their thresholds decide."""
-    whole: bool = False
-    """Whether all rows come at once, so that another than the first of a group can stay."""
 
 
 def build_chain(steps: Sequence[FilterStep], context: FilterContext | None = None) -> Chain:
@@ -80,28 +79,25 @@ def build_chain(steps: Sequence[FilterStep], context: FilterContext | None = Non
         InputError: a file that a step names is missing or wrong, or two steps have the same name.
     """
     context = context or FilterContext()
-    deduplicating = [step for step in steps if isinstance(step, ExactStep | MinHashStep)]
-    if not context.whole and any(step.keep != "first" for step in deduplicating):
-        raise InputError(
-            "another row than the first can stay only where all rows are there at once",
-            field="keep",
-            hint="use `distill filter` on the finished rows, or keep: first",
-        )
-    if not context.whole and any(isinstance(step, MinHashStep) and step.ignore_common for step in deduplicating):
-        raise InputError(
-            "common shingles can be counted only where all rows are there at once",
-            field="ignore_common",
-            hint="use `distill filter` on the finished rows",
-        )
+    declared(steps)
+    for place, step in enumerate(steps):
+        masked_later = any(isinstance(later, PiiStep) for later in steps[place + 1 :])
+        if isinstance(step, MinHashStep) and step.index is not None and masked_later:
+            raise InputError(
+                "the index would hold texts as they are before a later step masks them",
+                field="index",
+                hint="put the pii step before this one",
+            )
     return Chain([_build(step, name, context) for step, name in zip(steps, _names(steps), strict=True)])
 
 
 def _build(step: FilterStep, name: str, context: FilterContext) -> Filter:
     if isinstance(step, DiversityStep):
         raise InputError(
-            "diversity chooses from a whole set, when all rows are there",
+            "diversity chooses from a whole set, and a run counts and hands out its rows while it goes on",
             field="filters",
-            hint="make it the last step of a chain for `distill filter`, and filter the finished rows with it",
+            hint="raise plan.target to the rows it may choose from, make it the last step of a chain, and run "
+            "`distill filter RUN/rows.parquet --chain …` on the finished rows",
         )
     if isinstance(step, DecontaminateStep):
         return _decontaminate(step, name, context)

@@ -48,6 +48,8 @@ class ChainVerdicts:
     """Columns that filters rewrote, of all rows."""
     prepared: dict[str, Any] = field(default_factory=dict[str, Any])
     """What was worked out for filters still to come, of all rows, by filter (see `base.Preparing`)."""
+    numbers: dict[str, NDArray[np.int64]] = field(default_factory=dict[str, NDArray[np.int64]])
+    """Shape (n,) each: the numbers under which filters remember rows (see `base.Verdicts`), by filter."""
 
     def rewritten(self, rows: pa.Table) -> pa.Table:
         """The judged rows with what filters rewrote in them."""
@@ -141,6 +143,17 @@ class Chain:
         """What was calibrated, by filter."""
         return {step.name: step.calibrated for step in self.steps if isinstance(step, Calibrating) and step.calibrated}
 
+    def settle(self, verdicts: ChainVerdicts) -> None:
+        """Tell the steps that hand on what they keep which rows were dropped after them; called when nothing more is
+        decided about the rows."""
+        self.forget({name: numbers[~verdicts.keep] for name, numbers in verdicts.numbers.items()})
+
+    def forget(self, numbers: Mapping[str, NDArray[np.int64]]) -> None:
+        """Let steps not hand on rows, by the numbers under which they remember them; -1 stands for none."""
+        for step in self.steps:
+            if isinstance(step, Persisting) and step.name in numbers:
+                step.forget(numbers[step.name][numbers[step.name] >= 0])
+
     def save(self, folder: Path | None = None) -> None:
         """Let steps write what later runs may use: to the files they name, or into `folder`."""
         for step in self.steps:
@@ -205,6 +218,9 @@ class Chain:
         """Enter what the step at `place` said of the rows that were left."""
         name, alive = self.names[place], np.flatnonzero(verdicts.keep)
         verdicts.scores[alive, place] = said.score
+        if said.numbers is not None:
+            verdicts.numbers[name] = np.full(len(verdicts.keep), -1, np.int64)
+            verdicts.numbers[name][alive] = said.numbers
         for entry in np.flatnonzero(~said.keep).tolist():
             row = int(alive[entry])
             verdicts.keep[row] = False

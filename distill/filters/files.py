@@ -19,8 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import orjson
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from distill.dataset.schema import FATE_FIELDS
 from distill.errors import InputError
@@ -42,7 +44,7 @@ from distill.io import write_bytes
 from distill.io.memory import peak_memory
 from distill.recipe import DecontaminateStep, DiversityStep, FilterStep
 
-__all__ = ["FilterReport", "filter_file"]
+__all__ = ["FilterReport", "Unsaved", "filter_file"]
 
 
 def filter_file(
@@ -58,6 +60,7 @@ def filter_file(
     workers: int = 1,
     journal: Path | None = None,
     engine: Literal["local", "ray"] = "local",
+    unsaved: Unsaved | None = None,
 ) -> FilterReport:
     """Filter a JSONL, Parquet or CSV file into `out/kept.*` and `out/rejected.*`.
 
@@ -76,6 +79,7 @@ def filter_file(
             called again with the same rows and steps; at a clean end the folder is removed.
         engine: `ray` judges on the cluster that RAY_ADDRESS names, or on one of this machine, with the same results; it
             has no use for `workers` and `journal`.
+        unsaved: takes what steps would hand on to later runs (`index`), for a caller that drops further rows.
 
     Raises:
         InputError: the input, a step or (with `fail`) a row is wrong; names file, line and field.
@@ -110,7 +114,7 @@ def filter_file(
         raise InputError("would be replaced by its own result", path=source, hint="name another folder with --out")
     context = context or FilterContext(folder=source.parent.resolve())
     skip = on_error == "skip"
-    run = _Run(steps, context, report, format, skip, progress or _unseen, self_test, engine)
+    run = _Run(steps, context, report, format, skip, progress or _unseen, self_test, engine, unsaved)
     children = _children()
     with contextlib.ExitStack() as held:
         if journal is not None:
@@ -127,6 +131,26 @@ def filter_file(
 
 
 @dataclass(slots=True)
+class Unsaved:
+    """What steps would hand on to later runs, while it is open which of the kept rows stay."""
+
+    chain: Chain | None = None
+    numbers: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict[str, list[NDArray[np.int64]]])
+    """Of every kept row, the number under which a step remembers it, by step."""
+
+    def keep(self, numbers: dict[str, NDArray[np.int64]]) -> None:
+        """The kept rows of a batch."""
+        for name, part in numbers.items():
+            self.numbers.setdefault(name, []).append(part)
+
+    def save(self, stays: NDArray[np.bool_]) -> None:
+        """Hand on what stays of the kept rows."""
+        if self.chain is not None:
+            self.chain.forget({name: np.concatenate(parts)[~stays] for name, parts in self.numbers.items()})
+            self.chain.save()
+
+
+@dataclass(slots=True)
 class _Run:
     """One way from a file to its results."""
 
@@ -138,6 +162,7 @@ class _Run:
     progress: Callable[[FilterReport], None]
     self_test: bool
     engine: Literal["local", "ray"]
+    unsaved: Unsaved | None = None
     pool: Pool | None = None
     journal: Journal | None = None
     counting: bool = True
@@ -148,7 +173,7 @@ class _Run:
         needed = required(steps)
         opened = self._open(frozenset(name for fields in needed for name in fields))
         ranking = declared(steps)
-        chain = build_chain(steps, replace(self.context, whole=True))
+        chain = build_chain(steps, self.context)
         report.notes += cost_notes(steps)
         names = verdict_names(opened, self.skip, report.notes)
         self._calibrate(opened, chain)
@@ -168,8 +193,14 @@ class _Run:
                 kept.write(table.filter(pa.array(keep)), some(originals, keep))
                 rejected.write(verdicts.rejected_table(table, names=names), some(originals, ~keep))
                 report.enter(verdicts.filter, verdicts.reason)
+                chain.settle(verdicts)
+                if self.unsaved is not None:
+                    self.unsaved.keep({name: numbers[keep] for name, numbers in verdicts.numbers.items()})
                 self._account(chain)
-        chain.save()
+        if self.unsaved is None:
+            chain.save()
+        else:
+            self.unsaved.chain = chain
         report.calibrated = chain.calibrated
         report.decontamination = chain.reports()
         if report.decontamination:

@@ -80,10 +80,12 @@ class _Deduplicating(_Step):
     extends it. A generation reads it and leaves it as it is, since a run that is resumed must find what it found
     before; what it knows at its end stands in `index/<step>.parquet` of the run, for the next recipe to name."""
     keep: Literal["first", "longest", "best"] = "first"
-    """Which row of a group stays. `longest` and `best` hold for every step of the chain, keep the whole file in memory,
-    and need `distill filter`."""
+    """Which row of a group stays. `longest` and `best` hold for every step of the chain. `distill filter` keeps the
+    whole file in memory for it; a generation keeps the rows of a round, judges them when its last has come, and lets
+    stay what earlier rounds have kept, since those rows are counted and handed out."""
     score: str | None = None
-    """Column of numbers for `best`: the row with the highest stays."""
+    """Column of numbers for `best`: the row with the highest stays. `scores.margin` is the score of that name in a
+    run's rows."""
 
     @model_validator(mode="after")
     def _scored(self) -> Self:
@@ -118,8 +120,9 @@ class MinHashStep(_Deduplicating):
     permutations: int = Field(default=128, ge=16, le=512)
     """MinHash values per text."""
     ignore_common: float | None = Field(default=None, gt=0, lt=1)
-    """Leave shingles out of account that stand in more than this share of rows, as those of a template do; counted on
-    a sample of the file. Needs `distill filter`."""
+    """Leave shingles out of account that stand in more than this share of rows, as those of a template do. A file is
+    counted on a sample. In a generation the rows that have come so far are counted, at 16 rows, 32, and so on to 4,096;
+    before the first count a row is dropped at a similarity of 0.98."""
     seeds: bool = True
     """Compare with the run's seed examples too."""
 

@@ -46,7 +46,7 @@ class Step:
     """What its filter was calibrated to."""
 
     def build(self) -> Filter:
-        context = FilterContext(folder=self.folder, whole=True)
+        context = FilterContext(folder=self.folder)
         filter_ = build_chain([self.step.model_copy(update={"name": self.name})], context).steps[0]
         if isinstance(filter_, Sharing):
             filter_.adopt(self.settings)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from distill.filters.base import Verdicts
 from distill.filters.near.digests import Digests
 from distill.filters.near.ids import Ids
-from distill.filters.near.known import other_rows, read_index, write_index
+from distill.filters.near.known import Forgotten, other_rows, read_index, write_index
 from distill.filters.normalise import excerpt, plain
 from distill.filters.text import ids, texts
 from distill.recipe import ExactStep
@@ -40,7 +41,7 @@ class ExactFilter:
         self._plain = plain if step.normalise else str
         self._kind = "exact" if step.normalise else "exact-as-written"
         self._index = folder / Path(step.index).expanduser() if step.index else None
-        self._seen, self._ids = Digests(), Ids()
+        self._seen, self._ids, self._forgotten = Digests(), Ids(), Forgotten()
         self._seeds = {key: id_ for id_, text in reversed(seeds if step.seeds else ()) if (key := self._key(text))}
         for names, contents in other_rows(step.against, step.fields, folder):
             self._know(names, [self._key(text) for text in contents])
@@ -65,13 +66,17 @@ class ExactFilter:
             if (seed := self._seeds.get(self._key(prompt))) is not None:
                 verdicts.drop(row, "copies_seed", excerpt(prompt), seed, 1.0)
         left = np.flatnonzero(verdicts.keep).tolist()
+        first = len(self._seen)
         numbers = self._know([names[row] for row in left], [keys[row] for row in left])
+        kept = np.full(rows.num_rows, -1, np.int64)
+        new = [row for row, number in zip(left, numbers, strict=True) if number < 0 and keys[row]]
+        kept[new] = first + np.arange(len(new))
         shown: list[str] | None = None
         for row, number in zip(left, numbers, strict=True):
             if number >= 0:
                 shown = shown or texts(rows, self._fields)
                 verdicts.drop(row, "duplicate", excerpt(shown[row]), self._ids[number], 1.0)
-        return verdicts
+        return verdicts if self._index is None else replace(verdicts, numbers=kept)
 
     def keys(self, rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """Half of each digest; a row without text has none."""
@@ -79,11 +84,14 @@ class ExactFilter:
         owners = np.array([row for row, digest in enumerate(digests) if digest], np.int64)
         return owners, np.frombuffer(b"".join(digest[:8] for digest in digests), np.uint64)
 
+    def forget(self, numbers: NDArray[np.int64]) -> None:
+        self._forgotten.add(numbers)
+
     def save(self, folder: Path | None = None) -> None:
         """Write the index file, where the step names one: what was kept, without the other datasets."""
         if self._index is not None:
             path = self._index if folder is None else folder / f"{self.name}.parquet"
-            write_index(path, self._kind, self._fields, self._kept())
+            write_index(path, self._kind, self._fields, self._forgotten.left(self._kept(), self._others))
 
     def _know(self, names: Sequence[str], keys: Sequence[bytes]) -> list[int]:
         """The number of the earlier text of each key; -1 for a new one, which gets a number, and for none."""

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.filters.near import kernels
-from distill.filters.near.arrays import Out, Rows, Rules, empty_index, grow, scratch
+from distill.filters.near.arrays import I64, Out, Rows, Rules, empty_index, grow, scratch
 from distill.filters.near.folding import folded
 from distill.filters.near.ids import Ids
 from distill.filters.near.kernels import ADD, CHAR, COMPARE, DECIDE, WORD
@@ -49,6 +49,7 @@ _SAMPLE = 5_000  # texts on which common shingles are counted
 _CHUNK_CHARS = 4 << 20
 _FULL = 0.85  # share of the table's slots that may be taken
 _GROWTH = 1.12
+_NONE = np.full(1, -1, np.int64)
 _UNITS = {"auto": -1, "char": CHAR, "word": WORD}
 
 
@@ -93,6 +94,8 @@ class NearIndex:
         self._ids = Ids()
         self._scratch = scratch(0, self.rules)
         self._row, self._out = Rows(np.empty(0, np.uint8), *np.zeros((3, 1), np.int64)), _results(1)
+        self.numbers = np.zeros(0, np.int64)
+        """The number under which each text of the last call joined the index; -1 where it did not."""
         self.long_texts = 0
         """Texts seen so far that `auto` took for long."""
 
@@ -171,6 +174,12 @@ class NearIndex:
         self.leave_out(table)
         return len(common)
 
+    def drop_at(self, threshold: float, short_threshold: float) -> None:
+        """Judge by another threshold from now on, not under the one that the bands were chosen for."""
+        self.rules = self.rules._replace(
+            threshold=float(threshold), short_threshold=float(max(threshold, short_threshold))
+        )
+
     def leave_out(self, table: NDArray[np.uint64]) -> None:
         """Leave the shingles of a hash table (see `Rules.common`) out of account. What is in the index is entered
         again."""
@@ -186,19 +195,20 @@ class NearIndex:
         if len(texts) == 1:
             return [self._one(texts[0], ids[0], mode)]
         matches: list[Match | None] = []
-        first = 0
+        first, self.numbers = 0, np.full(len(texts), -1, np.int64)
         while first < len(texts):
             last, chars = first, 0
             while last < len(texts) and last - first < _CHUNK_ROWS and (chars < _CHUNK_CHARS or last == first):
                 chars += len(texts[last])
                 last += 1
-            matches += self._chunk(texts[first:last], ids[first:last], mode)
+            matches += self._chunk(texts[first:last], ids[first:last], mode, self.numbers[first:last])
             first = last
         return matches
 
     def _one(self, text: str, id_: str, mode: int) -> Match | None:
         """The same for one text, without what many are worth: a row comes by itself while a generation runs."""
         folded = fold(text).encode("utf-8")
+        self.numbers = _NONE
         if not folded:
             return None
         row, out = self._row._replace(data=np.frombuffer(bytearray(folded), np.uint8)), self._out
@@ -207,6 +217,7 @@ class NearIndex:
         kernels.judge(row, self.rules, self._index, self._scratch, out, mode)
         if out.number[0] >= 0:
             self._ids.append(id_)
+            self.numbers = out.number
         return self._match(row, out, 0) if out.match[0] >= 0 else None
 
     def _match(self, rows: Rows, out: Out, row: int) -> Match:
@@ -214,10 +225,11 @@ class NearIndex:
         shared = self._shared(rows.data, begin, end, out.run[row].tolist(), number)
         return Match(self._ids[number], float(out.similarity[row]), shared)
 
-    def _chunk(self, texts: Sequence[str], ids: Sequence[str], mode: int) -> list[Match | None]:
+    def _chunk(self, texts: Sequence[str], ids: Sequence[str], mode: int, numbers: I64) -> list[Match | None]:
         rows, count, out = folded(texts), len(texts), _results(len(texts))
         self._make_room(rows, mode)
         kernels.judge(rows, self.rules, self._index, self._scratch, out, mode)
+        numbers[:] = out.number
         self._ids.extend([ids[row] for row in (out.number >= 0).nonzero()[0].tolist()])
         matches: list[Match | None] = [None] * count
         for row in (out.match >= 0).nonzero()[0].tolist():

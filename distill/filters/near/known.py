@@ -1,7 +1,8 @@
 """What a deduplicating step knows before its first row, and hands on to later runs.
 
 `against` names datasets whose rows must not come again. `index` is a Parquet file of what a step has kept: `id`, and
-the folded text (`minhash`) or the digest of the normalised text (`exact`). It holds no signatures: they are made again
+the folded text (`minhash`) or the digest of the normalised text (`exact`). A row that a later step or a quota dropped
+is not in it: nothing may be called a duplicate of a row that nobody has. It holds no signatures: they are made again
 when it is read, about ten microseconds a row, so that a file never depends on how rows are compared.
 """
 
@@ -12,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from distill.assets import find
 from distill.errors import InputError
@@ -22,9 +25,33 @@ from distill.filters.text import Absent, ids, texts
 from distill.io import atomic_path
 from distill.recipe import EvalSet
 
-__all__ = ["other_rows", "read_index", "write_index"]
+__all__ = ["Forgotten", "other_rows", "read_index", "write_index"]
 
 _KIND = b"distill.index"
+
+
+class Forgotten:
+    """Numbers of rows that a step kept and something behind it dropped."""
+
+    def __init__(self) -> None:
+        self._numbers: list[NDArray[np.int64]] = []
+
+    def add(self, numbers: NDArray[np.int64]) -> None:
+        """Further ones."""
+        if len(numbers):
+            self._numbers.append(numbers)
+
+    def left(self, rows: Iterable[tuple[list[str], list[str]]], first: int) -> Iterator[tuple[list[str], list[str]]]:
+        """(ids, texts) of rows numbered from `first` on, without the forgotten ones."""
+        gone = np.sort(np.concatenate([*self._numbers, np.zeros(0, np.int64)]))
+        for names, contents in rows:
+            begin, end = np.searchsorted(gone, (first, first + len(names)))
+            out = set((gone[begin:end] - first).tolist())
+            first += len(names)
+            if out:
+                names = [name for place, name in enumerate(names) if place not in out]
+                contents = [text for place, text in enumerate(contents) if place not in out]
+            yield names, contents
 
 
 def other_rows(sets: Sequence[EvalSet], fields: Sequence[str], folder: Path) -> Iterator[tuple[list[str], list[str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from distill.filters.base import Verdicts
 from distill.filters.near.index import CHARS, LONG, SHORT, WORDS, Match, NearIndex
-from distill.filters.near.known import other_rows, read_index, write_index
+from distill.filters.near.known import Forgotten, other_rows, read_index, write_index
 from distill.filters.normalise import excerpt
 from distill.filters.text import ids, texts
 from distill.recipe import MinHashStep
@@ -20,11 +21,20 @@ from distill.recipe import MinHashStep
 __all__ = ["MinHashFilter"]
 
 
+_FIRST_COUNT, _LAST_COUNT = 16, 4_096
+_BEFORE = 0.98
+"""Threshold while the shingles of a template are not known: rows that share nothing but one stay under it."""
+
+
 class MinHashFilter:
     """Drops a row that is too similar to a kept row, to one of another dataset (`near_duplicate`) or to a seed
     (`near_seed`).
 
     Evidence is the longest run that both texts share. The filter remembers every row it has kept.
+
+    Shingles that are common to many rows are counted on a sample before the first row, or, in a run, where nothing is
+    known at first, on the rows that have come so far, kept or not, whenever their number has doubled. So what decides
+    about a row is the rows before it and their number, never where a batch ends.
     """
 
     def __init__(
@@ -34,7 +44,7 @@ class MinHashFilter:
         self._step = step
         self._fields = step.fields
         self._index = folder / Path(step.index).expanduser() if step.index else None
-        self._rows = _index(step, step.short_threshold)
+        self._rows, self._forgotten = _index(step, step.short_threshold), Forgotten()
         for names, contents in other_rows(step.against, step.fields, folder):
             self._rows.add(contents, names)
         self._others = len(self._rows)
@@ -42,6 +52,10 @@ class MinHashFilter:
             for names, contents in read_index(self._index, "minhash", step.fields):
                 self._rows.add(contents, names)
         self._common: int | None = None
+        self._counting = step.ignore_common is not None
+        self._seen: list[str] = []
+        if self._counting:
+            self._rows.drop_at(max(_BEFORE, step.threshold), _BEFORE)
         self._seeds = None
         if step.seeds and seeds:
             # A seed is not lost with the row, so a short row need not be spared.
@@ -70,11 +84,12 @@ class MinHashFilter:
     @property
     def needs_sample(self) -> bool:
         """Whether it waits for a sample, to count common shingles on."""
-        return self._step.ignore_common is not None and self._common is None
+        return self._counting and not self._seen
 
     def calibrate(self, rows: pa.Table) -> None:
         """Leave common shingles out of account; bands are chosen from the threshold alone."""
-        self._common = self._rows.ignore_common(texts(rows, self._fields), self._step.ignore_common or 1.0)
+        self._count(texts(rows, self._fields))
+        self._counting = False
 
     def settings(self) -> dict[str, Any]:
         """The shingles that do not count."""
@@ -82,7 +97,8 @@ class MinHashFilter:
 
     def adopt(self, settings: dict[str, Any]) -> None:
         """Take over the settings of the filter that this one is a copy of."""
-        self._common = settings["common"]
+        self._common, self._counting = settings["common"], False
+        self._rows.drop_at(self._step.threshold, self._step.short_threshold)
         self._rows.leave_out(np.array(settings["table"], np.uint64))
 
     def take_books(self) -> dict[str, Any]:
@@ -107,18 +123,51 @@ class MinHashFilter:
             for row, match in enumerate(self._seeds.judge(prompts, names, add=False)):
                 if match is not None:
                     _drop(verdicts, row, "near_seed", match)
-        left = np.flatnonzero(verdicts.keep).tolist()
-        matches = self._rows.judge([contents[row] for row in left], [names[row] for row in left])
-        for row, match in zip(left, matches, strict=True):
-            if match is not None:
-                _drop(verdicts, row, "near_duplicate", match)
-        return verdicts
+        left: list[int] = np.flatnonzero(verdicts.keep).tolist()
+        begin = 0
+        numbers = np.full(rows.num_rows, -1, np.int64)
+        while begin < len(left):
+            some = left[begin : begin + self._until_count()]
+            own = [contents[row] for row in some]
+            for row, match in zip(some, self._rows.judge(own, [names[row] for row in some]), strict=True):
+                if match is not None:
+                    _drop(verdicts, row, "near_duplicate", match)
+            numbers[some] = self._rows.numbers
+            begin += len(some)
+            if self._counting:
+                self._see(own)
+        return verdicts if self._index is None else replace(verdicts, numbers=numbers)
+
+    def _until_count(self) -> int:
+        """Rows until common shingles are counted again."""
+        if not self._counting:
+            return 1 << 30
+        border = _FIRST_COUNT
+        while border <= len(self._seen):
+            border *= 2
+        return border - len(self._seen)
+
+    def _see(self, some: list[str]) -> None:
+        self._seen += some
+        count = len(self._seen)
+        if count >= _FIRST_COUNT and count & (count - 1) == 0:
+            self._count(self._seen)
+        if count >= _LAST_COUNT:
+            self._counting, self._seen = False, []
+
+    def _count(self, some: list[str]) -> None:
+        self._rows.drop_at(self._step.threshold, self._step.short_threshold)
+        self._common = self._rows.ignore_common(some, self._step.ignore_common or 1.0)
+
+    def forget(self, numbers: NDArray[np.int64]) -> None:
+        self._forgotten.add(numbers)
 
     def save(self, folder: Path | None = None) -> None:
         """Write the index file, where the step names one: what was kept, without the other datasets."""
         if self._index is not None:
             path = self._index if folder is None else folder / f"{self.name}.parquet"
-            write_index(path, "minhash", self._fields, self._rows.kept(self._others))
+            left = self._forgotten.left(self._rows.kept(self._others), self._others)
+            write_index(path, "minhash", self._fields, left)
 
 
 def _index(step: MinHashStep, short_threshold: float) -> NearIndex:

@@ -2,7 +2,8 @@
 
 Deduplicating filters keep what comes first. For another survivor the rows are judged in another order: the longest or
 the best-scored first, rows that are equal in this in the order of the file. That needs all rows at once, so the file
-is held in memory; what is written stands in the order of the file again.
+is held in memory; what is written stands in the order of the file again. In a generation the rows of a round are held:
+those of earlier rounds were counted and handed out, and stay whatever comes.
 """
 
 # Arrow's arrays are generic over types that only run time knows.
@@ -24,7 +25,7 @@ from distill.filters.reading import Batch
 from distill.filters.text import texts
 from distill.recipe import ExactStep, FilterStep, MinHashStep
 
-__all__ = ["declared", "judge_in_order", "whole"]
+__all__ = ["Declaring", "declared", "judge_in_order", "rank", "whole"]
 
 pc: Any = pyarrow.compute
 
@@ -62,7 +63,7 @@ def judge_in_order(chain: Chain, rows: pa.Table, step: Declaring) -> ChainVerdic
     Raises:
         InputError: there is no column of scores.
     """
-    order = np.argsort(-_rank(rows, step), kind="stable")
+    order = np.argsort(-rank(rows, step), kind="stable")
     verdicts = chain.judge(rows.take(order))
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
@@ -77,18 +78,31 @@ def judge_in_order(chain: Chain, rows: pa.Table, step: Declaring) -> ChainVerdic
         names=verdicts.names,
         scores=verdicts.scores[back],
         columns={name: column.take(pa.array(back)) for name, column in verdicts.columns.items()},
+        numbers={name: numbers[back] for name, numbers in verdicts.numbers.items()},
     )
 
 
-def _rank(rows: pa.Table, step: Declaring) -> NDArray[np.float64]:
-    """Higher stays. A row without a score ranks last."""
+def _scores(rows: pa.Table, score: str) -> Any:
+    """The column; `scores.judge` is what a column of maps has under a name."""
+    column, _, member = score.partition(".")
+    if score in rows.column_names:
+        return rows.column(score)
+    if member and column in rows.column_names and pa.types.is_map(rows.schema.field(column).type):
+        return pc.map_lookup(rows.column(column), pa.scalar(member), "first")
+    have = ", ".join(rows.column_names)
+    raise InputError(f"no column {score}", field="score", hint=f"the rows have: {have}")
+
+
+def rank(rows: pa.Table, step: Declaring) -> NDArray[np.float64]:
+    """Higher stays. A row without a score ranks last.
+
+    Raises:
+        InputError: there is no such column, or it holds no numbers.
+    """
     if step.keep == "longest":
         return np.fromiter(map(len, texts(rows, step.fields)), np.float64, rows.num_rows)
     score = step.score or ""
-    if score not in rows.column_names:
-        have = ", ".join(rows.column_names)
-        raise InputError(f"no column {score}", field="score", hint=f"the rows have: {have}")
-    column = rows.column(score)
+    column = _scores(rows, score)
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise InputError(f"column {score} holds {column.type}, not numbers", field="score")
     return np.nan_to_num(np.asarray(pc.fill_null(pc.cast(column, pa.float64()), -np.inf)), nan=-np.inf)

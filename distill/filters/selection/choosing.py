@@ -35,7 +35,7 @@ def filter_and_choose(
     Raises:
         InputError: as `filter_file`, or the rows lack a column that the choice names.
     """
-    from distill.filters.files import filter_file
+    from distill.filters.files import Unsaved, filter_file
 
     name = last.name or last.kind
     if name in (step.name or step.kind for step in steps):
@@ -48,10 +48,12 @@ def filter_and_choose(
     context = context or FilterContext(folder=source.parent.resolve())
     chooser = ChoicePass(last, name, context.folder, context.note)
     out.mkdir(parents=True, exist_ok=True)
+    unsaved = Unsaved()
     with tempfile.TemporaryDirectory(prefix=".choosing-", dir=out) as streamed:
-        report = filter_file(source, steps, Path(streamed), format=format, context=context, **options)
+        report = filter_file(source, steps, Path(streamed), format=format, context=context, unsaved=unsaved, **options)
         started, cpu_started = time.monotonic(), time.process_time()
         chosen = chooser.run(Path(streamed), out, format)
+        unsaved.save(chosen.stays)
         for kind, path in report.more_files.items():
             os.replace(path, out / path.name)
             report.more_files[kind] = out / path.name

@@ -41,10 +41,20 @@ __all__ = ["ChoicePass", "Chosen"]
 class Chosen:
     """What the pass did."""
 
-    kept: int
-    dropped: int
+    stays: NDArray[np.bool_]
+    """Of every row that the chain kept, whether it was chosen."""
     figures: dict[str, Any]
     page: Path
+
+    @property
+    def kept(self) -> int:
+        """Rows that were chosen."""
+        return int(self.stays.sum())
+
+    @property
+    def dropped(self) -> int:
+        """Rows that were not."""
+        return len(self.stays) - self.kept
 
 
 class ChoicePass:
@@ -81,7 +91,7 @@ class ChoicePass:
         if len(contents):
             title = f"{len(places):,} of {len(contents):,} rows chosen"
             write_text(report, page(title, found, vectors, chosen, groups))
-        return Chosen(len(places), len(contents) - len(places), found, report)
+        return Chosen(chosen, found, report)
 
     def _columns(self, path: Path) -> tuple[list[str], list[str] | None, NDArray[np.float64] | None]:
         """Text, group and score of every row."""

@@ -93,7 +93,7 @@ def test_what_only_one_machine_can_do_is_refused(tmp_path):
 
     for wrong in ({"index": "kept.parquet"}, {"keep": "longest"}):
         chain = steps({"kind": "exact", **wrong})
-        context = FilterContext(folder=tmp_path, whole=True)
+        context = FilterContext(folder=tmp_path)
         built = build_chain(chain, context)
         with pytest.raises(InputError, match=next(iter(wrong))):
             Cluster(built, chain, Orders.of(chain, built, context))

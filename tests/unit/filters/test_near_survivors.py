@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,6 +15,7 @@ from distill.recipe import FilterStep, parse
 
 STORY = "the lamp on the harbour wall went out at midnight and nobody in the small town noticed it until the boats came"
 LONGER = STORY + " home late"
+BEST = {"keep": "best", "score": "judge"}
 OTHER = "my bank card was swallowed by the machine in the station hall this morning and I need the cash for a long trip"
 
 
@@ -71,8 +73,8 @@ def test_survivors_that_cannot_be_had_are_refused(rows: Path, tmp_path: Path) ->
     with pytest.raises(InputError, match="the same row"):
         run(rows, tmp_path / "3", {"kind": "exact", "keep": "longest"},
             {"kind": "minhash", "keep": "best", "score": "judge"})  # fmt: skip
-    with pytest.raises(InputError, match="all rows are there at once"):
-        build_chain(steps({"kind": "minhash", "keep": "longest"}))
+    with pytest.raises(InputError, match="the same row"):  # in a run, too
+        build_chain(steps({"kind": "exact", "keep": "longest"}, {"kind": "minhash"}, {"kind": "minhash", **BEST}))
 
 
 @pytest.mark.parametrize("kind", ["exact", "minhash"])
@@ -131,5 +133,24 @@ def test_the_words_of_a_template_can_be_left_out_of_account(tmp_path: Path) -> N
     kept, dropped = run(source, tmp_path / "2", {"kind": "minhash", "ignore_common": 0.5})
     assert kept == [*(str(n) for n in range(30)), "frame"]
     assert dropped == {"again": "3", "frame again": "frame"}
-    with pytest.raises(InputError, match="ignore_common"):
-        build_chain(steps({"kind": "minhash", "ignore_common": 0.5}))
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_a_run_learns_the_words_of_a_template_from_the_rows_that_have_come(size: int) -> None:
+    frame = " ".join(f"frame{n * n}part{n * 37}" for n in range(70))
+    rng = random.Random(3)
+    own = [" ".join(f"w{rng.randrange(10**5)}" for _ in range(8)) for _ in range(40)]
+    texts = [*(f"{frame} {text}" for text in own), f"{frame} {own[3]}", f"{frame} {own[38]} yes"]
+    texts.insert(5, texts[2])
+    rows = pa.table({"id": [str(n) for n in range(len(texts))], "text": texts})
+
+    def lost(step: dict[str, Any]) -> dict[str, str]:
+        chain = build_chain(steps(step))
+        found: dict[str, str] = {}
+        for first in range(0, rows.num_rows, size):
+            said = chain.judge(rows.slice(first, size))
+            found |= {str(first + n): each for n, each in enumerate(said.matched_id) if not said.keep[n]}
+        return found
+
+    assert len(lost({"kind": "minhash"})) == len(texts) - 1
+    assert lost({"kind": "minhash", "ignore_common": 0.5}) == {"5": "2", "41": "3", "42": "39"}
