@@ -81,8 +81,8 @@ class Loopback:
         self.port = json.loads(self._process.stdout.readline())["port"]
         self.base_url = f"http://127.0.0.1:{self.port}/v1"
 
-    def stats(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/stats") as reply:
+    def stats(self, query: str = "") -> dict[str, Any]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/stats{query}") as reply:
             return json.load(reply)
 
     def reset(self) -> None:
@@ -117,11 +117,16 @@ class Measured:
 
 def distill(*arguments: str, cwd: Path) -> Measured:
     """Run the command line and measure it."""
+    return python("-m", "distill", *arguments, cwd=cwd)
+
+
+def python(*arguments: str, cwd: Path) -> Measured:
+    """Run a program with this Python and measure it; the last line that it prints is a JSON object."""
     environment = {**os.environ, "TEACHER_KEY": "benchmark-key"}
     started = time.monotonic()
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "distill", *arguments],
+            [sys.executable, *arguments],
             cwd=cwd,
             env=environment,
             stdout=out,

@@ -4,9 +4,20 @@ paid twice, and whether the rows are those of a run that was never killed.
 
 The server's faults depend on the payload: what would be refused, cut or odd is so each time; what passes, passes at the
 second try. So a tool that is killed can end with the same rows as one that is not. Every session is killed when it has
-sent about an eleventh of the rows. `paid twice` counts answers to a payload that had been answered before; `of them
-calm` is how many an uninterrupted run of the same tool pays twice, because a reply was broken or came too late; `under
-way at kills` are requests without a reply at the last look, up to 50 ms before the kill.
+sent about an eleventh of the rows.
+
+`paid twice` counts answers to a payload that had been billed before. Each is one of three, by what had become of the
+request before, with the server's and the killer's times on one clock:
+
+- `asked again`: no kill lay between, or the reply had been broken (cut short, NaN) before the kill: the tool asked
+  again by itself, and an uninterrupted run of it pays the same twice;
+- `under way`: the server had not replied when the tool was killed. It had worked, so it bills, and nobody gets the
+  answer: no tool can save these, and there are at most as many a kill as requests at once;
+- `on their way`: the server had handed the whole reply to the network, and the tool died before it was safe. `oldest`
+  is how long before the kill that had been, at most: the time from the server to the tool's disk, with what waits in
+  sockets and for the processor. A tool that keeps answers in memory shows here.
+
+A promise of "at most what was under way" holds where `oldest` is the time of one commit, not of a batch or a run.
 
     OVERNIGHT_PEERS=FOLDER python -m benchmarks overnight-faults [--rows 20000] [--kills 10] [--only distill,curator]
 """
@@ -15,13 +26,15 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness import Loopback, loopback, table
 from benchmarks.overnight.options import parser, read
 from benchmarks.overnight.tools import accepted, call, missing, scratch, version_of
-from tests.support.faults import PASSING
+from tests.support.faults import BROKEN, PASSING
 
 CONCURRENCY = 256
 LATENCY = 0.5
@@ -44,13 +57,25 @@ HEAD = [
     "requests",
     "paid",
     "paid twice",
-    "of them calm",
-    "under way at kills",
+    "asked again",
+    "under way",
+    "on their way",
+    "oldest, ms",
     "same rows",
     "minutes calm",
     "minutes with kills",
     "note",
 ]
+
+
+@dataclass(frozen=True)
+class Again:
+    """What was billed again, by what had become of the request before."""
+
+    by_itself: int
+    under_way: int
+    on_their_way: tuple[float, ...]
+    """Seconds from the server's reply to the kill, of each."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +86,7 @@ class Night:
     requests: int
     paid: int
     twice: int
-    under_way: int
+    again: Again
     minutes: float
     trouble: str
 
@@ -96,8 +121,10 @@ def main() -> None:
                 stormy.requests,
                 stormy.paid,
                 stormy.twice,
-                calm.twice,
-                stormy.under_way,
+                stormy.again.by_itself,
+                stormy.again.under_way,
+                len(stormy.again.on_their_way),
+                1000 * max(stormy.again.on_their_way, default=0.0),
                 same,
                 calm.minutes,
                 stormy.minutes,
@@ -112,14 +139,14 @@ def _night(tool: str, server: Loopback, rows: int, kills: int, limit: float) -> 
     server.reset()
     chance = random.Random(5)
     began = time.monotonic()
-    done = under_way = 0
+    kills_at: list[float] = []
     trouble = ""
     with scratch() as name:
         folder = Path(name)
         while True:
             left = limit - (time.monotonic() - began)
             after = round(rows / (kills + 1) * chance.uniform(0.7, 1.3))
-            moment = _Moment(server, after) if done < kills else None
+            moment = _Moment(server, after) if len(kills_at) < kills else None
             told = call(
                 tool,
                 folder,
@@ -135,18 +162,18 @@ def _night(tool: str, server: Loopback, rows: int, kills: int, limit: float) -> 
             if time.monotonic() - began >= limit:
                 trouble = f"not done after {limit:g} s"
                 break
-            under_way += moment.under_way if moment is not None else 0
-            done += 1
+            assert told.ended.killed is not None
+            kills_at.append(told.ended.killed)
             time.sleep(2 * LATENCY)  # what was under way is answered to nobody, as it would be by a provider
-        stats = server.stats()
+        stats = server.stats("?repeats=1")
         return Night(
             rows=accepted(folder),
             files=_files(folder) if tool == "distill" else {},
-            kills=done,
+            kills=len(kills_at),
             requests=stats["requests"],
             paid=stats["paid"],
             twice=stats["paid_twice"],
-            under_way=under_way,
+            again=sort(stats["repeats"], kills_at),
             minutes=(time.monotonic() - began) / 60,
             trouble=trouble,
         )
@@ -159,17 +186,29 @@ class _Moment:
         self._server = server
         self._at = server.stats()["requests"] + after
         self._looked = 0.0
-        self.under_way = 0
-        """Requests without a reply at that moment."""
 
     def __call__(self) -> bool:
         now = time.monotonic()
         if now - self._looked < _LOOK_S:
             return False
         self._looked = now
-        stats = self._server.stats()
-        self.under_way = stats["in_flight"]
-        return stats["requests"] >= self._at
+        return self._server.stats()["requests"] >= self._at
+
+
+def sort(repeats: Iterable[dict[str, Any]], kills: Sequence[float]) -> Again:
+    """Say of each answer that was billed again why that was. `kills` are moments, in order."""
+    by_itself = under_way = 0
+    on_their_way: list[float] = []
+    for repeat in repeats:
+        kill = next((at for at in kills if repeat["arrived"] < at < repeat["again"]), None)
+        replied = repeat["replied"]
+        if kill is None or (repeat["fault"] in BROKEN and replied is not None and replied < kill):
+            by_itself += 1
+        elif replied is None or replied >= kill:
+            under_way += 1
+        else:
+            on_their_way.append(kill - replied)
+    return Again(by_itself, under_way, tuple(on_their_way))
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -34,6 +34,8 @@ class Ended:
     peak_mb: float
     half_mb: float
     """Memory when half of the time had passed."""
+    killed: float | None = None
+    """When it was killed, by the machine's monotonic clock."""
 
 
 def run(
@@ -81,6 +83,7 @@ def run(
                 cpu = max(cpu, sum(map(_cpu, _tree(process.pid))))
                 if most == 1:
                     peak = max(peak, _high_water(process.pid))
+            killed = time.monotonic()
             _kill(process.pid)
             if not ended:
                 process.wait()
@@ -95,6 +98,7 @@ def run(
             cpu,
             peak,
             trace[len(trace) // 2] if trace else 0.0,
+            None if ended else killed,
         )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from distill.gateway import StoreCare
-    from distill.gateway.care import Checked, Tally
+    from distill.gateway.store.care import Checked, Tally
 
 __all__ = ["app"]
 
@@ -95,7 +95,7 @@ def verify(
     """
     from distill.engine.answers import quarantine
     from distill.gateway import check, own_store
-    from distill.gateway.care import Checked
+    from distill.gateway.store.care import Checked
 
     root = _root(workspace)
     moved: Path | None = None
@@ -316,7 +316,7 @@ def _show_check(found: Checked, where: str, moved: Path | None, recovered: str) 
 def _salvaged(root: Path) -> str:
     """Let the store recover what can be read of a damaged file; says what came of it."""
     from distill.gateway import SqliteStore, own_store
-    from distill.gateway.salvage import DAMAGED_NOTE
+    from distill.gateway.store.salvage import DAMAGED_NOTE
 
     path = own_store(root)
     path.with_name(DAMAGED_NOTE).touch()  # look at all of it, however large it is

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import uuid
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from distill.engine.prepare import Prepared
+from distill.engine.shards import payer_of
 from distill.errors import InputError
 from distill.planning import Shard
 
@@ -19,11 +19,11 @@ _PACKAGES = ("distill", "pyarrow", "openai", "anthropic", "jinja2", "datasketch"
 _ANOTHER = "leave --run out to start the next run; answers already paid are used again"
 
 
-def begun(prepared: Prepared) -> dict[str, Any]:
+def begun(prepared: Prepared, shard: Shard | None = None) -> dict[str, Any]:
     """A new run: enough to run it again."""
     return {
         "format": 1,
-        "id": uuid.uuid4().hex,
+        "id": payer_of(prepared.inputs, shard),
         "recipe": prepared.recipe.public(),
         "inputs": prepared.inputs,
         "prompts": {name: prepared.prompts.get(name).digest for name in prepared.prompt_names},

@@ -30,10 +30,11 @@ from distill.engine.pump import Pump
 from distill.engine.rounds import plan_round
 from distill.engine.rundir import RunDir
 from distill.engine.session import SlotAsk, batching_of, secrets_of, teachers_used, width
-from distill.engine.shards import SealedTeacher, budget_of, first_round, teachers_of
+from distill.engine.shards import SealedTeacher, apart_from, budget_of, first_round, teachers_of
 from distill.engine.standing import Standing
 from distill.engine.verdicts import verdicts_by
 from distill.errors import AnswerError, DistillError, Halted, InputError, RunError, TeacherError, first_of
+from distill.filters.near.survivors import declared
 from distill.gateway import Event, Gateway
 from distill.io.disk import disk_error
 from distill.io.redact import Redactor
@@ -97,6 +98,7 @@ class Run:
         self._store_bytes = 0
         self._futility = Futility()
         self._ledger = Ledger()
+        self._keep = declared(prepared.steps)
 
     # -- from outside ------------------------------------------------------------------------------------------
 
@@ -198,6 +200,7 @@ class Run:
                 batching=batching,
                 groups=recipe.teacher_groups,
                 seed=recipe.seed,
+                apart=apart_from(self.prepared.inputs, self._shard),
             )
             self.directory.write(description)
             self._gateway = self._standing.gateway = gateway
@@ -208,6 +211,7 @@ class Run:
                 self.directory.path,
                 target=self._account.target,
                 by_leaf=self._by_leaf,
+                keep=self._keep,
             ) as decider:
                 await self._ask_and_decide(gateway, decider, emit)
                 with contextlib.suppress(RunError):  # a figure for people
@@ -311,7 +315,19 @@ class Run:
                     self._stop(error)
                 return None
 
+        held: list[Outcome] = []
+
         async def consume(outcomes: list[Outcome]) -> None:
+            if self._keep is None:
+                await decide(outcomes)
+            else:  # which row of a group stays is open until the round's last has come
+                held.extend(outcomes)
+            futile = self._futility.watch(outcomes)
+            if futile is not None:
+                self._stop(futile)
+                gateway.drain()
+
+        async def decide(outcomes: list[Outcome]) -> None:
             nonlocal undecided
             if not self._deciding:
                 return
@@ -325,16 +341,14 @@ class Run:
             undecided -= len(outcomes)
             self._standing.decided()
             self._account.pending = round(undecided * method.rows_per_slot)
-            futile = self._futility.watch(outcomes)
-            if futile is not None:
-                self._stop(futile)
-                gateway.drain()
             if kept and emit is not None:
                 await emit(kept)
 
         workers = min(slots, width(self.prepared.recipe))
         self._pump = Pump(self._planner.take(wanted), work, workers=workers, window=_WINDOW)
         await self._pump.run(consume, batch=_BATCH)
+        if held:
+            await decide(held)
 
     def _stop(self, error: DistillError) -> None:
         # The first reason is the one that is told; those after it are its echo.
@@ -355,7 +369,7 @@ class Run:
             session = {"recipe": recipe, "state": "running", "sessions": existing["sessions"] + 1}
             return {**existing, **session, **self._origin}
         self.directory.refuse_foreign()
-        return {**begun(self.prepared), **self._origin}
+        return {**begun(self.prepared, self._shard), **self._origin}
 
     def _tell(self, event: Event) -> None:
         self._standing.heard(event)

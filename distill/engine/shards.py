@@ -1,13 +1,16 @@
 """What one shard of a run may spend and send, and how a merged run asks: the store alone.
 
-Shards run at the same time against the same accounts, so the recipe's caps on money and tokens, and its rates a minute,
-are divided among them: together they keep what one run would have kept.
+Shards run at the same time against the same accounts, so the recipe's caps on money and tokens, its rates a minute and
+its quotas by the day are divided among them: together they keep what one run would have kept. What a shard has used of
+a day is told by the store, which others may share, so the name under which a shard pays says whose shard it is.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+import uuid
+from collections.abc import Callable, Mapping
 from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 from typing import Any
@@ -22,10 +25,20 @@ from distill.planning import Shard
 from distill.recipe import Budget, Recipe, TeacherConfig
 from distill.teachers import Reading, Reply, Request, Teacher, make_teacher
 
-__all__ = ["SealedTeacher", "budget_of", "first_round", "name_of", "origin_of", "teachers_of"]
+__all__ = [
+    "SealedTeacher",
+    "apart_from",
+    "budget_of",
+    "first_round",
+    "name_of",
+    "origin_of",
+    "payer_of",
+    "teachers_of",
+]
 
 _PICO = Decimal(1).scaleb(-12)
 _RATES = ("requests_per_minute", "tokens_per_minute", "input_tokens_per_minute", "output_tokens_per_minute")
+_QUOTAS = ("requests_per_day", "tokens_per_day")
 
 
 def name_of(recipe_name: str, shard: Shard | None) -> str:
@@ -40,6 +53,30 @@ def origin_of(recipe: Recipe, shard: Shard | None, run: Path, file: str = "") ->
     return {"shard": str(shard), "folder": os.path.relpath(recipe.folder.resolve(), run.resolve()), "file": file}
 
 
+def payer_of(inputs: str, shard: Shard | None) -> str:
+    """A new name under which a run pays. Those of the shards of one plan begin alike: see `apart_from`."""
+    name = uuid.uuid4().hex
+    return name if shard is None else f"{_stem(inputs)}-{shard.index}-of-{shard.of}-{name[:12]}"
+
+
+def apart_from(inputs: str, shard: Shard | None) -> Callable[[str], bool]:
+    """Whether a name is that of another shard of the same plan, which has its own part of the quotas by the day. One
+    that was made again is the same shard."""
+    if shard is None:
+        return lambda run: False
+    pattern = re.compile(rf"{re.escape(_stem(inputs))}-(\d+)-of-{shard.of}-[0-9a-f]+")
+
+    def others(run: str) -> bool:
+        found = pattern.fullmatch(run)
+        return found is not None and int(found[1]) != shard.index
+
+    return others
+
+
+def _stem(inputs: str) -> str:
+    return inputs[:12]
+
+
 def budget_of(budget: Budget, shard: Shard | None) -> Budget:
     """The shard's part of the caps; hours are everybody's own."""
     if shard is None:
@@ -50,13 +87,17 @@ def budget_of(budget: Budget, shard: Shard | None) -> Budget:
 
 
 def teachers_of(recipe: Recipe, shard: Shard | None) -> Mapping[str, TeacherConfig]:
-    """The teachers, with the shard's part of their rates."""
+    """The teachers, with the shard's part of their rates and quotas."""
     if shard is None:
         return recipe.teachers
     parts: dict[str, TeacherConfig] = {}
     for name, config in recipe.teachers.items():
-        rates = {field: getattr(config.limits, field) for field in _RATES}
-        part = {field: rate / shard.of for field, rate in rates.items() if rate is not None}
+        whole = {field: getattr(config.limits, field) for field in (*_RATES, *_QUOTAS)}
+        part: dict[str, float] = {
+            field: max(1, limit // shard.of) if field in _QUOTAS else limit / shard.of
+            for field, limit in whole.items()
+            if limit is not None
+        }
         parts[name] = config.model_copy(update={"limits": config.limits.model_copy(update=part)})
     return parts
 

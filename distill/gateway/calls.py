@@ -19,8 +19,8 @@ from distill.gateway.call import Call, Elsewhere
 from distill.gateway.desk import Desk
 from distill.gateway.ending import Ending
 from distill.gateway.failing import Failing
-from distill.gateway.lane import AWAY
-from distill.gateway.limits import Estimate
+from distill.gateway.line.lane import AWAY
+from distill.gateway.line.limits import Estimate
 from distill.gateway.retries import PERMANENT, TRANSIENT, backoff, may_be_billed
 from distill.gateway.stats import EventKind
 from distill.gateway.store import AnswerStore, Record
@@ -109,15 +109,7 @@ class Caller:
         desk, lane = call.desk, call.desk.lane
         estimate = desk.estimate(call.request, call.size)
         worst = desk.worst(call.request, call.size)
-        ticket = await self._turn(call, estimate)
-        try:
-            self._ending.check()
-            await self._account.reserve(worst)
-        except BaseException:
-            lane.left_failed(ticket, estimate)
-            if desk.daily is not None:
-                desk.daily.settle(estimate.input + estimate.output, 0, counted=False)
-            raise
+        ticket = await self._turn(call, estimate, worst)
         desk.stats.sent += 1
         desk.stats.reserved_pico += worst.pico
         began = self._clock()
@@ -153,8 +145,8 @@ class Caller:
             failure.stored = True
         return failure
 
-    async def _turn(self, call: Call, estimate: Estimate) -> int:
-        """Wait until the request may be sent; returns its ticket.
+    async def _turn(self, call: Call, estimate: Estimate, worst: Amount) -> int:
+        """Wait until the request may be sent, its worst case reserved; returns its ticket.
 
         Raises:
             Elsewhere: another teacher of the group is to be asked.
@@ -169,6 +161,13 @@ class Caller:
                 if ticket == AWAY:
                     raise Elsewhere
                 raise Halted("the line was dismissed")
+            try:
+                self._ending.check()
+                await self._account.reserve(worst)
+            except BaseException:
+                lane.left_failed(ticket, estimate)
+                raise
+            # The quota comes last: whoever has a part of it is sent, also when the next one finds it used up.
             if desk.daily is None:
                 return ticket
             tokens, now = estimate.input + estimate.output, self._clock()
@@ -176,11 +175,10 @@ class Caller:
             if not seconds:
                 desk.daily.take(tokens, now)
                 return ticket
-            try:
-                told = f"teacher {desk.name} ({desk.config.model}): the quota of the day is used up"
-                self.failing.used_up(call, seconds, f"{told}: {desk.daily.in_words()}")
-            finally:
-                lane.left_failed(ticket, estimate)
+            self._account.release(worst)
+            lane.left_failed(ticket, estimate)
+            told = f"teacher {desk.name} ({desk.config.model}): the quota of the day is used up"
+            self.failing.used_up(call, seconds, f"{told}: {desk.daily.in_words()}")
 
     async def _send(self, call: Call) -> Reply:
         timeout = call.desk.config.timeout_s

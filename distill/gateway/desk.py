@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 
 from distill.errors import DistillError, FailureClass, Halted, InputError, RunError, TeacherError
 from distill.gateway.budget import Amount
-from distill.gateway.concurrency import Concurrency
 from distill.gateway.context import window_for
-from distill.gateway.daily import Daily
-from distill.gateway.lane import Lane
-from distill.gateway.limits import Estimate, RateLimits
+from distill.gateway.line.concurrency import Concurrency
+from distill.gateway.line.daily import Daily
+from distill.gateway.line.lane import Lane
+from distill.gateway.line.limits import Estimate, RateLimits
 from distill.gateway.money import Tariff, tariff_for
 from distill.gateway.retries import TRANSIENT, Circuit, Trip
 from distill.gateway.stats import TeacherStats

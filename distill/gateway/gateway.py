@@ -23,9 +23,9 @@ from distill.gateway.around import ask_around, look_around
 from distill.gateway.batch import BatchDesk, Batching
 from distill.gateway.call import Call, Elsewhere
 from distill.gateway.calls import Caller, read
-from distill.gateway.daily import Daily
 from distill.gateway.desk import Desk, check_prices
 from distill.gateway.ending import Ending, fresh
+from distill.gateway.line.daily import Daily
 from distill.gateway.look import Look, Shelf
 from distill.gateway.routing import Routes, Way
 from distill.gateway.stats import Event, EventKind, TeacherStats
@@ -53,6 +53,7 @@ class Gateway:
         batching: how the teachers in it are asked by batch; without it everybody is asked online.
         groups: by the recipe's names, which may be asked like teachers.
         seed: the recipe's; shares of groups begin somewhere else with another one.
+        apart: which runs have quotas by the day of their own, so that what they use is not counted here.
 
     Raises:
         InputError: a price is not known and the budget needs it.
@@ -74,6 +75,7 @@ class Gateway:
         batching: Batching | None = None,
         groups: Mapping[str, TeacherGroup] | None = None,
         seed: int = 0,
+        apart: Callable[[str], bool] = lambda run: False,
     ) -> None:
         self._desks = {
             name: Desk(name, teacher, configs[name], clock=clock, sleep=sleep, rng=random())
@@ -82,7 +84,7 @@ class Gateway:
         check_prices(list(self._desks.values()), budget)
         self._routes = Routes(groups or {}, self._desks, seed)
         for desk in self._desks.values():
-            desk.daily = Daily.of(desk.config.limits, desk.teacher, store, clock=clock, wall=wall)
+            desk.daily = Daily.of(desk.config.limits, desk.teacher, store, clock=clock, wall=wall, apart=apart)
         self._store = store
         self._shelf = Shelf(store, run)
         self._run = run

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from distill.errors import AnswerError, FailureClass, UnreadableText
 from distill.gateway.calls import read
 from distill.gateway.desk import Desk
-from distill.gateway.keys import request_key
 from distill.gateway.money import usd
 from distill.gateway.retries import PERMANENT
 from distill.gateway.store import AnswerStore, Record
+from distill.gateway.store.keys import request_key
 from distill.teachers import Answer, Reading, Reply, Request
 
 __all__ = ["Look", "Shelf"]

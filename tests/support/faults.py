@@ -15,7 +15,7 @@ import orjson
 
 from distill.teachers.invent import Dice, sentences, value_for
 
-__all__ = ["ECHOES", "FAULTS", "PASSING", "Dialect", "Served", "answer", "error"]
+__all__ = ["BROKEN", "ECHOES", "FAULTS", "PASSING", "Dialect", "Served", "answer", "error"]
 
 Dialect = Literal["openai", "anthropic"]
 
@@ -274,6 +274,8 @@ PASSING = frozenset(
     )
 )
 """Faults that a client does well to try again after; the others are answers, or refusals of what was asked."""
+BROKEN = frozenset(("reset_mid_body", "truncated_json", "nan"))
+"""Those of them that are billed though nobody can use them."""
 
 
 def _echo(status: int, *, html: bool = False) -> Callable[[Dialect, Mapping[str, str]], Served]:

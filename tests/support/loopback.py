@@ -29,11 +29,23 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tests.support.faults import ECHOES, FAULTS, PASSING, Dialect, Served, answer, error
 
-__all__ = ["Loopback", "main"]
+__all__ = ["Billed", "Loopback", "main"]
+
+
+@dataclass(slots=True)
+class Billed:
+    """One request whose answer is billed. Times are of the machine's monotonic clock, so that whoever kills the client
+    can put them beside its own."""
+
+    arrived: float
+    fault: str | None
+    replied: float | None = None
+    """When the reply was handed to the network; None while it was not, for good where the client had hung up."""
 
 
 class Loopback:
@@ -93,6 +105,10 @@ class Loopback:
         self.hits: Counter[str] = Counter()
         self.seen: Counter[bytes] = Counter()
         self.paid: Counter[bytes] = Counter()
+        self.billed: dict[bytes, Billed] = {}
+        """The last billed request of each payload."""
+        self.repeats: list[tuple[Billed, float]] = []
+        """What was billed again: the request before, and when the payload came again."""
         self.received.clear()
         self._tokens: float | None = None
         self._filled = 0.0
@@ -105,9 +121,11 @@ class Loopback:
     def anthropic_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def stats(self, *, payloads: bool = False) -> dict[str, Any]:
+    def stats(self, *, payloads: bool = False, repeats: bool = False) -> dict[str, Any]:
         """Counts. `paid` is the number of answers that a provider would bill; `paid_twice` how many of them repeat
-        an earlier payload; `payloads` gives both for each payload, by its digest."""
+        an earlier payload; `payloads` gives both for each payload, by its digest. `repeats` gives for each answer that
+        was paid again what became of the one before: its fault, when it arrived, when it was replied to (null: never)
+        and when the payload came again."""
         figures: dict[str, Any] = {
             "requests": self.requests,
             "answered": self.answered,
@@ -124,6 +142,11 @@ class Loopback:
             figures["payloads"] = {
                 digest.hex(): {"seen": count, "paid": self.paid[digest]} for digest, count in self.seen.items()
             }
+        if repeats:
+            figures["repeats"] = [
+                {"fault": was.fault, "arrived": was.arrived, "replied": was.replied, "again": again}
+                for was, again in self.repeats
+            ]
         return figures
 
     async def start(self, port: int = 0, host: str = "127.0.0.1") -> Loopback:
@@ -149,8 +172,9 @@ class Loopback:
 
     # -- what a request gets ---------------------------------------------------------------------------------------
 
-    def serve(self, dialect: Dialect, head: bytes, body: bytes, now: float) -> Served:
-        """Decide what happens to one request; called once for each, on arrival."""
+    def serve(self, dialect: Dialect, head: bytes, body: bytes, now: float) -> tuple[Served, Billed | None]:
+        """Decide what happens to one request; called once for each, on arrival. What will be billed comes along, for
+        the time of its reply to be noted."""
         digest = hashlib.blake2b(body, digest_size=8, key=b"%d" % self.seed).digest()
         nth = self.seen[digest]
         self.seen[digest] += 1
@@ -166,16 +190,22 @@ class Loopback:
             headers = {}
             if self.retry_after:
                 headers = {"retry-after": str(math.ceil(wait)), "retry-after-ms": str(math.ceil(wait * 1000))}
-            return error(dialect, 429, "rate_limit", "Rate limit reached", headers)
+            return error(dialect, 429, "rate_limit", "Rate limit reached", headers), None
         if fault is not None:
             self.hits[fault] += 1
             echo = ECHOES.get(fault)
             served = FAULTS[fault](dialect, body, digest, self.words) if echo is None else echo(dialect, _headers(head))
         else:
             served = answer(dialect, body, digest, self.words)
-        if served.paid:
-            self.paid[digest] += 1
-        return served
+        if not served.paid:
+            return served, None
+        self.paid[digest] += 1
+        billed = Billed(time.monotonic(), fault)
+        before = self.billed.get(digest)
+        if before is not None:
+            self.repeats.append((before, billed.arrived))
+        self.billed[digest] = billed
+        return served, billed
 
     def delay(self, served: Served, body: bytes) -> float:
         """Seconds until the reply."""
@@ -281,22 +311,24 @@ class _Connection(asyncio.Protocol):
         self._busy = True
         owner.in_flight += 1
         owner.max_in_flight = max(owner.max_in_flight, owner.in_flight)
-        served = owner.serve(dialect, head, body, self._loop.time())
+        served, billed = owner.serve(dialect, head, body, self._loop.time())
         if served.data is None:  # never answers; ends when the client hangs up
             return
         delay = owner.delay(served, body)
         if delay > 0:
-            self._timer = self._loop.call_later(delay, self._reply, served)
+            self._timer = self._loop.call_later(delay, self._reply, served, billed)
         else:
-            self._reply(served)
+            self._reply(served, billed)
 
-    def _reply(self, served: Served) -> None:
+    def _reply(self, served: Served, billed: Billed | None) -> None:
         self._timer = None
         self._owner.in_flight -= 1
         self._owner.answered += 1
         self._busy = False
         if self._transport.is_closing():
             return
+        if billed is not None:
+            billed.replied = time.monotonic()
         if served.data:
             self._transport.write(served.data)
         if served.then == "close":
@@ -310,7 +342,7 @@ class _Connection(asyncio.Protocol):
 
 def _other(owner: Loopback, method: bytes, path: bytes, target: bytes) -> bytes:
     if path == b"/stats":
-        value: Any = owner.stats(payloads=b"payloads=1" in target)
+        value: Any = owner.stats(payloads=b"payloads=1" in target, repeats=b"repeats=1" in target)
     elif path == b"/reset" and method == b"POST":
         owner.reset()
         value = {"ok": True}

@@ -30,7 +30,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from distill.errors import RunError
 from distill.gateway.budget import Amount
-from distill.gateway.schema import configure, explain
+from distill.gateway.store.sqlite_schema import configure, explain
 
 __all__ = ["BatchLedger", "Entry", "Member"]
 

@@ -170,7 +170,7 @@ async def test_a_shards_directory_is_no_others(tmp_path: Path) -> None:
 
 
 def test_caps_and_rates_are_divided(tmp_path: Path) -> None:
-    limits = {"requests_per_minute": 600, "tokens_per_minute": 9000}
+    limits = {"requests_per_minute": 600, "tokens_per_minute": 9000, "requests_per_day": 100, "tokens_per_day": 2}
     path = laid_out(tmp_path, teacher={"limits": limits}, budget={"usd": 10, "tokens": 10_000, "hours": 3})
     recipe = load_recipe(path)
     parts = [budget_of(recipe.budget, Shard(index, 3)) for index in (1, 2, 3)]
@@ -178,6 +178,7 @@ def test_caps_and_rates_are_divided(tmp_path: Path) -> None:
     assert all(part.usd and part.usd > 3.33 and part.tokens == 3333 and part.hours == 3 for part in parts)
     shared = teachers_of(recipe, Shard(1, 3))["main"].limits
     assert (shared.requests_per_minute, shared.tokens_per_minute) == (200, 3000)
+    assert (shared.requests_per_day, shared.tokens_per_day) == (33, 1)
     assert teachers_of(recipe, None)["main"].limits.requests_per_minute == 600
 
 

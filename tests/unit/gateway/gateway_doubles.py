@@ -139,9 +139,9 @@ class MemoryStore:
     def amounts(self, run: str) -> tuple[Amount, Amount]:
         return self.paid.get(run, Amount()), self.lost.get(run, Amount())
 
-    def used_since(self, provider: str, model: str, since: float) -> list[tuple[float, int, int]]:
+    def used_since(self, provider: str, model: str, since: float) -> list[tuple[float, str, int, int]]:
         return [
-            (record.created, 1, record.input + record.output)
+            (record.created, record.run, 1, record.input + record.output)
             for record in self.records.values()
             if (record.provider, record.model) == (provider, model) and record.created >= since
         ]

@@ -111,6 +111,20 @@ async def test_two_writers_of_the_same_keys_end_with_one_answer_each(place: Plac
         assert one.spent("a").tokens == two.spent("b").tokens == 300 * 15
 
 
+async def test_a_batch_keeps_what_stands_there_whatever_its_size(place: Place) -> None:
+    large = b"y" * 700_000  # several of them fill a statement
+    await fill(place, range(0, 240, 7))
+    with place.open() as store:
+        mine = [asked(n)._replace(key=key(n), body=large if n % 90 == 1 else b"mine %d" % n) for n in range(240)]
+        found = await asyncio.gather(*(store.put(each) for each in [*mine, *mine[:10]]))
+        assert found == [record(n) if n % 7 == 0 else mine[n] for n in [*range(240), *range(10)]]
+        assert store.stats().answers == 240
+        assert store.spent("one").tokens == (35 + 250) * 15  # paid, whoever came first
+    with place.care() as care:
+        entries = {entry.record.key: entry.record for entry in care.entries()}
+    assert entries == {key(n): record(n) if n % 7 == 0 else mine[n] for n in range(240)}
+
+
 async def test_answers_of_another_process_are_noticed(place: Place) -> None:
     with place.open() as one, place.open() as two:
         await one.put(record(1))

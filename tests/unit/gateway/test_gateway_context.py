@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from distill.errors import FailureClass
 from distill.gateway.context import Window, estimated_tokens, window_for
-from distill.gateway.keys import request_key
+from distill.gateway.store.keys import request_key
 from distill.recipe import TeacherConfig
 from distill.teachers import Message, Request, SamplingParams
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from distill.gateway.daily import DAY_S, Daily, day_began
+from distill.gateway.line.daily import DAY_S, Daily, day_began
 from distill.recipe import Limits
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from distill.errors import FailureClass, Halted, RunError, TeacherError
 from distill.gateway import Event, Gateway
+from distill.gateway.budget import Amount
 from distill.gateway.routing import Route
 from distill.recipe import Budget, TeacherConfig, TeacherGroup
 from distill.teachers import Message, Reply, Request, SamplingParams
@@ -407,6 +408,21 @@ async def test_alone_the_run_waits_within_its_hours_and_else_says_when_to_come_b
         assert all(isinstance(error, Halted) for error in caught.value.exceptions)
         assert "30 of 30 requests" in end
         assert "after 2024-10-0" in end
+
+
+async def test_a_quota_smaller_than_the_line_is_used_to_its_end() -> None:
+    class Disk(MemoryStore):
+        async def expose(self, run: str, amount: Amount) -> None:
+            await asyncio.sleep(0.01)  # as a disk does: requests wait for it until the amount under way is written
+            await super().expose(run, amount)
+
+    async with Time() as time:
+        house = House(time, Disk(), main=group(share={"a": 1}))
+        house.configs["a"] |= {"limits": {"requests_per_day": 5}, "price": {"input": 1.0, "output": 1.0}}
+        async with house.open(budget={"usd": 5}) as door:
+            with pytest.raises(BaseExceptionGroup):
+                await ask_all(door, range(50))
+        assert house.sent()["a"] == 5
 
 
 async def test_a_provider_that_names_the_reset_of_its_day_is_parked_until_then() -> None:

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.gateway.limits import Bucket, Estimate, RateLimits
+from distill.gateway.line.limits import Bucket, Estimate, RateLimits
 from distill.recipe import Limits
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import FailureClass, RunError, TeacherError
-from distill.gateway.parking import Parking
+from distill.gateway.line.parking import Parking
 
 
 def parking(*, grouped: bool = False) -> Parking:

@@ -14,7 +14,7 @@ import pytest
 from distill.errors import RunError, StoreDamaged
 from distill.gateway import Record, SqliteStore
 from distill.gateway.budget import Amount
-from distill.gateway.known import KnownKeys
+from distill.gateway.store.known import KnownKeys
 
 
 def key(n: int) -> str:
@@ -231,7 +231,7 @@ async def test_what_is_read_ahead_is_what_stands_in_the_file(path: Path) -> None
 
 
 async def test_a_body_of_any_size_is_found_once_what_is_held_is_let_go(path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("distill.gateway.ahead._HELD_BYTES", 2_000)
+    monkeypatch.setattr("distill.gateway.store.ahead._HELD_BYTES", 2_000)
     await fill(path, 200)
     with SqliteStore.open(path) as store:
         for n in range(200):

@@ -34,6 +34,29 @@ async def test_equal_payloads_get_equal_texts_and_are_counted() -> None:
     assert sorted(entry["paid"] for entry in stats["payloads"].values()) == [1, 2]
 
 
+async def test_what_was_paid_again_is_told_with_what_became_of_the_request_before() -> None:
+    async with Loopback(script=["ok", "truncated_json"], latency=0.01) as server, aiohttp.ClientSession() as session:
+
+        async def ask() -> None:
+            async with session.post(f"{server.base_url}/chat/completions", json=BODY) as reply:
+                await reply.read()
+
+        for _ in range(3):
+            await ask()
+        server.latency = 5
+        gone = asyncio.create_task(ask())
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        server.latency = 0
+        await ask()
+        async with session.get(f"http://127.0.0.1:{server.port}/stats?repeats=1") as reply:
+            repeats = (await reply.json())["repeats"]
+    assert [repeat["fault"] for repeat in repeats] == [None, "truncated_json", None, None]
+    assert [repeat["replied"] is None for repeat in repeats] == [False, False, False, True]
+    assert all(repeat["arrived"] < (repeat["replied"] or repeat["again"]) <= repeat["again"] for repeat in repeats)
+
+
 async def test_what_is_in_flight_is_counted_and_lost_connections_leave() -> None:
     async with Loopback(latency=0.05) as server, aiohttp.ClientSession() as session:
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import RunError, StoreDamaged
-from distill.gateway.schema import COLUMNS, INSERT, REQUEST, configure, create
+from distill.gateway.store.dialect import COLUMNS
+from distill.gateway.store.sqlite_schema import INSERT, REQUEST, configure, create
 
 __all__ = ["DAMAGED_NOTE", "recover_rows", "salvage"]
 

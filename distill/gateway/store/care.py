@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from distill.errors import DistillError, StoreDamaged
-from distill.gateway.keys import request_key
-from distill.gateway.store import Record
+from distill.gateway.store.base import Record
+from distill.gateway.store.keys import request_key
 
 __all__ = ["Checked", "Entry", "Flaw", "RunLine", "StoreCare", "Tally", "United", "check", "unite"]
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from distill.errors import InputError, RunError
+from distill.gateway.store.dialect import Dialect, Execute
 from distill.io.redact import Redactor
 
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["COLUMNS", "LOCK", "Address", "connect", "create", "explain"]
+__all__ = ["LOCK", "POSTGRES", "Address", "connect", "create", "explain", "spoken"]
 
 VERSION = 1
 
@@ -62,12 +63,9 @@ CREATE TABLE IF NOT EXISTS distill_runs (
     exposed_tokens BIGINT NOT NULL DEFAULT 0
 );
 """
-"""What the columns mean stands in `schema`, which has the same ones."""
+"""What the columns mean stands in `sqlite_schema`, which has the same ones."""
 
-COLUMNS = (
-    "provider, model, sample, status, body, input, output, cached, cache_write, reasoning,"
-    " cost_pico, finish, run, created"
-)
+POSTGRES = Dialect(tables="distill_", mark="%s", larger="greatest", floor="floor({})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +138,11 @@ def connect(address: Address, *, name: str) -> psycopg.Connection[Any]:
     except (psycopg.Error, UnicodeError, ValueError) as error:
         raise explain(error, address) from None
     return connection
+
+
+def spoken(connection: psycopg.Connection[Any]) -> Execute:
+    """How statements of the dialect are carried out on `connection`: its own type for queries is not `str`."""
+    return lambda query, parameters: connection.execute(query.encode(), parameters)
 
 
 def create(connection: psycopg.Connection[Any], address: Address) -> None:

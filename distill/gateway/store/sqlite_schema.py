@@ -6,8 +6,9 @@ import sqlite3
 from pathlib import Path
 
 from distill.errors import RunError, StoreDamaged
+from distill.gateway.store.dialect import COLUMNS, Dialect
 
-__all__ = ["COLUMNS", "INSERT", "LOCK", "REQUEST", "Damage", "configure", "create", "explain", "is_damage"]
+__all__ = ["INSERT", "LOCK", "REQUEST", "SQLITE", "Damage", "configure", "create", "explain", "is_damage"]
 
 VERSION = 2
 LOCK = "answers.lock"
@@ -53,10 +54,7 @@ CREATE TABLE IF NOT EXISTS runs (
 ) WITHOUT ROWID;
 """
 
-COLUMNS = (
-    "provider, model, sample, status, body, input, output, cached, cache_write, reasoning,"
-    " cost_pico, finish, run, created"
-)
+SQLITE = Dialect(tables="", mark="?", larger="max", floor="CAST({} AS INTEGER)")
 INSERT = f"INTO answers (key, {COLUMNS}, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 REQUEST = "INSERT OR REPLACE INTO requests (id, wire) VALUES (?, ?)"
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

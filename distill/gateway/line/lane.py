@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from itertools import count
 
-from distill.gateway.concurrency import Concurrency
-from distill.gateway.limits import Estimate, RateLimits
-from distill.gateway.parking import Parking
+from distill.gateway.line.concurrency import Concurrency
+from distill.gateway.line.limits import Estimate, RateLimits
+from distill.gateway.line.parking import Parking
 
 __all__ = ["AWAY", "Lane"]
 

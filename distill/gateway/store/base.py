@@ -1,7 +1,7 @@
 """The answer store as the gateway sees it: put, get, and what was spent.
 
 `SqliteStore` keeps it in a file of the workspace, `PostgresStore` on a server; another database needs these methods and
-nothing else. What people do with a store, `distill.gateway.care` does.
+nothing else. What people do with a store, `distill.gateway.store.care` does.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ class AnswerStore(Protocol):
         """What the run paid for answers, and what lost calls may have cost, exactly."""
         ...
 
-    def used_since(self, provider: str, model: str, since: float) -> list[tuple[float, int, int]]:
-        """What a model has answered from Unix time `since` on, all runs together, in slices of ten minutes: when the
-        slice begins, answers, tokens. Quotas by the day are counted from it."""
+    def used_since(self, provider: str, model: str, since: float) -> list[tuple[float, str, int, int]]:
+        """What a model has answered from Unix time `since` on, in slices of ten minutes: when the slice begins (in
+        order), the run, answers, tokens. Quotas by the day are counted from it."""
         ...
 
     def stats(self) -> StoreStats:

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 from distill.errors import RunError
 from distill.gateway.budget import Amount
-from distill.gateway.known import KnownKeys
-from distill.gateway.store import Record
+from distill.gateway.store.base import Record
+from distill.gateway.store.known import KnownKeys
 
-__all__ = ["Committer", "Expose", "Lose", "Put", "Work", "Writer", "totals"]
+__all__ = ["Committer", "Expose", "Lose", "Put", "Work", "Writer"]
 
 _MOST = 2_000
 _GATHER_S = 0.002
@@ -214,17 +214,6 @@ class Writer:
         # An exposure that nobody waits for any more must not overwrite a later one.
         self._held = [item for item in work if not isinstance(item, Expose)]
         _tell(waiting, error)
-
-
-def totals(work: Iterable[Work]) -> dict[str, tuple[int, int, int, int]]:
-    """What the answers among `work` add to each run: answers, pico-USD, input and output tokens."""
-    found: dict[str, tuple[int, int, int, int]] = {}
-    for item in work:
-        if isinstance(item, Put):
-            record = item.record
-            count, pico, read, written = found.get(record.run, (0, 0, 0, 0))
-            found[record.run] = (count + 1, pico + record.cost_pico, read + record.input, written + record.output)
-    return found
 
 
 def _tell(results: list[tuple[asyncio.Future[Any] | None, Any]], error: RunError | None) -> None:

@@ -10,7 +10,7 @@ After: Jacobson, "Congestion Avoidance and Control", 1988 (slow start; additive 
 
 from __future__ import annotations
 
-from distill.gateway.saturation import Saturation
+from distill.gateway.line.saturation import Saturation
 
 __all__ = ["Concurrency"]
 

@@ -1,6 +1,7 @@
 """Quotas by the day: what a teacher has used of them, over all sessions and runs of the workspace.
 
-Answers of earlier sessions are counted from the store's own records; what other machines use of the same account is
+Answers of earlier sessions are counted from the store's own records, other runs' among them; but not those of other
+shards of the same plan, of which each has a part of the quota to itself. What other machines use of the same account is
 not known here, and the provider's refusal tells of it. Providers count either the last 24 hours or a day that begins at
 a stated hour. Within a session time is the gateway's monotonic clock, so that a clock that is set right does not open a
 quota; the hour of the next day is read from the wall clock when the session begins, and again at every new day.
@@ -73,12 +74,16 @@ class Daily:
         *,
         clock: Callable[[], float],
         wall: Callable[[], float],
+        apart: Callable[[str], bool] = lambda run: False,
     ) -> Daily | None:
-        """The quotas of one teacher, with what the store knows of their use; None where there are none."""
+        """The quotas of one teacher, with what the store knows of their use; None where there are none. `apart` says
+        which runs have quotas of their own."""
         if limits.requests_per_day is None and limits.tokens_per_day is None:
             return None
         since = day_began(limits.day_starts_at, wall())
-        return cls(limits, store.used_since(teacher.provider, teacher.model, since), clock=clock, wall=wall)
+        slices = store.used_since(teacher.provider, teacher.model, since)
+        used = [(began, requests, tokens) for began, run, requests, tokens in slices if not apart(run)]
+        return cls(limits, used, clock=clock, wall=wall)
 
     def wait(self, tokens: int, now: float) -> float:
         """Seconds until a request that uses `tokens` fits into the quotas; 0 when it does now."""

@@ -6,7 +6,7 @@ few rows along: finding a row is most of its price.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 __all__ = ["AHEAD", "ReadAhead"]
@@ -17,7 +17,7 @@ AHEAD = 64
 _HELD_BYTES = 8 << 20
 """Of bodies read ahead and not asked for yet."""
 
-Row = tuple[Any, ...]
+Row = Sequence[Any]
 """The columns of an answer, its body at `_BODY`, its CRC last."""
 
 _BODY = 4
@@ -48,10 +48,10 @@ class ReadAhead:
             self._bytes = 0
         return near
 
-    def hold(self, rows: Iterable[Row], last: int) -> None:
-        """Rows with their keys first; `last` is the place up to which was read."""
-        for name, *row in rows:
+    def hold(self, rows: Iterable[Row]) -> None:
+        """Rows that follow, with their keys first and their places last."""
+        for name, *row, place in rows:
+            self._last = place
             if name not in self._rows:
-                self._rows[name] = tuple(row)
+                self._rows[name] = row
                 self._bytes += len(row[_BODY])
-        self._last = last

@@ -8,18 +8,19 @@ stored twice anyway, but their money would be counted twice.
 from __future__ import annotations
 
 import contextlib
-import zlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from distill.gateway.postgres_schema import COLUMNS, LOCK, Address, connect, explain
-from distill.gateway.store import Record
-from distill.gateway.writer import Expose, Lose, Put, Work, totals
+from distill.gateway.store.base import Record
+from distill.gateway.store.commit import book, settle
+from distill.gateway.store.dialect import COLUMNS, record_of, values_of
+from distill.gateway.store.postgres_schema import LOCK, POSTGRES, Address, connect, explain, spoken
+from distill.gateway.store.writer import Put, Work
 
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["PostgresCommitter", "insert", "standing"]
+__all__ = ["PostgresCommitter", "PostgresRows"]
 
 _TYPES = [
     *("bytea", "text", "text", "bigint", "integer", "bytea"),
@@ -38,17 +39,6 @@ _REQUESTS = (
     " ON CONFLICT (id) DO UPDATE SET wire = excluded.wire"
 )
 _STANDING = f"SELECT key, {COLUMNS}, crc FROM distill_answers WHERE key = ANY(%s)".encode()  # noqa: S608 - constant
-_UPSERT = """
-INSERT INTO distill_runs AS r (run, answers, pico, input, output) VALUES (%s, %s, %s, %s, %s)
-ON CONFLICT (run) DO UPDATE SET answers = r.answers + excluded.answers, pico = r.pico + excluded.pico,
-    input = r.input + excluded.input, output = r.output + excluded.output"""
-_LOSE = """
-INSERT INTO distill_runs AS r (run, lost_pico, lost_tokens) VALUES (%s, %s, %s)
-ON CONFLICT (run) DO UPDATE SET lost_pico = r.lost_pico + excluded.lost_pico,
-    lost_tokens = r.lost_tokens + excluded.lost_tokens"""
-_EXPOSE = """
-INSERT INTO distill_runs (run, exposed_pico, exposed_tokens) VALUES (%s, %s, %s)
-ON CONFLICT (run) DO UPDATE SET exposed_pico = excluded.exposed_pico, exposed_tokens = excluded.exposed_tokens"""
 
 
 class PostgresCommitter:
@@ -73,13 +63,9 @@ class PostgresCommitter:
                 connection.execute("BEGIN")
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
                 named = connection.execute("SELECT pg_current_xact_id()::text")
-                for item in work:
-                    if id(item) not in done:
-                        _account(connection, item)
-                for run, total in totals(item for item in work if id(item) not in done).items():
-                    connection.execute(_UPSERT, (run, *total))
+                book(spoken(connection), POSTGRES, [item for item in work if id(item) not in done])
             number = named.fetchall()[0][0]
-            records = _store(connection, [item for item in work if isinstance(item, Put)])
+            records = settle(PostgresRows(connection), work)
             fresh = connection.execute("SELECT key, id FROM distill_answers WHERE id > %s", (self._seen,)).fetchall()
             connection.execute("COMMIT")
         except psycopg.Error as error:
@@ -118,59 +104,30 @@ class PostgresCommitter:
         return items if row and row[0] == "committed" else frozenset()
 
 
-def insert(connection: psycopg.Connection[Any], records: Sequence[Record]) -> set[bytes]:
-    """Store those of `records` that have different keys and are not there yet; returns the keys that were stored."""
-    if not records:
-        return set()
-    rows = [(bytes.fromhex(record.key), *record[1:-1], zlib.crc32(record.body)) for record in records]
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    stored: dict[bytes, int] = dict(connection.execute(_INSERT, columns, binary=True).fetchall())
-    asked = [(stored[row[0]], record.request) for row, record in zip(rows, records, strict=True) if row[0] in stored]
-    asked = [(number, request) for number, request in asked if request]
-    if asked:
-        connection.execute(_REQUESTS, [list(column) for column in zip(*asked, strict=True)], binary=True)
-    return set(stored)
+class PostgresRows:
+    """See `Rows`."""
 
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
 
-def standing(connection: psycopg.Connection[Any], keys: Sequence[bytes]) -> dict[bytes, Record | None]:
-    """The answers under `keys`; None where one is damaged."""
-    found = connection.execute(_STANDING, (list(keys),), binary=True).fetchall()
-    return {row[0]: Record(row[0].hex(), *row[1:-1]) if zlib.crc32(row[5]) == row[-1] else None for row in found}
+    def insert(self, records: Sequence[Record]) -> set[bytes]:
+        if not records:
+            return set()
+        rows = [values_of(record) for record in records]
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        stored: dict[bytes, int] = dict(self._connection.execute(_INSERT, columns, binary=True).fetchall())
+        asked = [(stored.get(row[0]), record.request) for row, record in zip(rows, records, strict=True)]
+        asked = [(number, request) for number, request in asked if number is not None and request]
+        if asked:
+            self._connection.execute(_REQUESTS, [list(column) for column in zip(*asked, strict=True)], binary=True)
+        return set(stored)
 
+    def standing(self, keys: Sequence[bytes]) -> dict[bytes, Record | None]:
+        found = self._connection.execute(_STANDING, (list(keys),), binary=True).fetchall()
+        return {key: record_of(key.hex(), row) for key, *row in found}
 
-def _store(connection: psycopg.Connection[Any], puts: Sequence[Put]) -> list[Record]:
-    first: dict[bytes, Record] = {}
-    over: dict[bytes, Record] = {}
-    for put in puts:
-        key = bytes.fromhex(put.record.key)
-        if put.replace:
-            over[key] = put.record
-        else:
-            first.setdefault(key, put.record)
-    stored = insert(connection, list(first.values()))
-    there = standing(connection, [key for key in first if key not in stored]) if len(stored) < len(first) else {}
-    over = {key: first[key] for key, record in there.items() if record is None} | over
-    if over:
-        connection.execute("DELETE FROM distill_answers WHERE key = ANY(%s)", (list(over),))
-        insert(connection, list(over.values()))
-    results: list[Record] = []
-    for put in puts:
-        key = bytes.fromhex(put.record.key)
-        kept = over.get(key) or there.get(key) or first[key]
-        results.append(kept)
-    return results
-
-
-def _account(connection: psycopg.Connection[Any], item: Work) -> None:
-    match item:
-        case Lose():
-            connection.execute(_LOSE, (item.run, item.amount.pico, item.amount.tokens))
-            if item.recovered:
-                connection.execute(_EXPOSE, (item.run, 0, 0))
-        case Expose():
-            connection.execute(_EXPOSE, (item.run, item.amount.pico, item.amount.tokens))
-        case Put():
-            pass
+    def remove(self, keys: Sequence[bytes]) -> int:
+        return self._connection.execute("DELETE FROM distill_answers WHERE key = ANY(%s)", (list(keys),)).rowcount
 
 
 def _last(connection: psycopg.Connection[Any]) -> int:

@@ -8,11 +8,11 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from distill.errors import InputError
-from distill.gateway.postgres import PostgresStore
-from distill.gateway.postgres_care import PostgresCare
-from distill.gateway.postgres_schema import Address
-from distill.gateway.sqlite import SqliteStore
-from distill.gateway.sqlite_care import SqliteCare
+from distill.gateway.store.postgres import PostgresStore
+from distill.gateway.store.postgres_care import PostgresCare
+from distill.gateway.store.postgres_schema import Address
+from distill.gateway.store.sqlite import SqliteStore
+from distill.gateway.store.sqlite_care import SqliteCare
 from distill.recipe import resolve_secret
 
 __all__ = ["STORE_VARIABLE", "open_care", "open_store", "own_store", "store_address"]
