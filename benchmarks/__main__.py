@@ -15,8 +15,10 @@ NAMES = (
     "planning",
     "estimates",
     "student",
+    "int8",
     "road",
     "train_memory",
+    "train_trl",
     "lm_eval",
     "filters-dedup",
     "filters-decontaminate",
@@ -32,6 +34,9 @@ NAMES = (
 def main() -> None:
     # Names first; what begins with a dash and follows is read by the benchmark that knows it.
     given = sys.argv[1:]
+    if given[:1] in (["-h"], ["--help"]):
+        print(__doc__, "Names: " + ", ".join(NAMES), sep="\n\n")
+        return
     if "--data" in given:
         del given[given.index("--data") : given.index("--data") + 2]
     wanted = list(itertools.takewhile(lambda word: not word.startswith("-"), given))

@@ -1,11 +1,18 @@
 """What `distill train --plan` predicts against what the training then holds at its peak and takes, each in a process of
 its own. Rows of two lengths made on the spot, half of each row trained; needs the embedded student
 (`distill models pull smollm2-135m-instruct`). The measured peak is the process's own: libraries, weights, adapter,
-optimiser, and the largest batch, which comes first. Both times are of this machine as busy as it is."""
+optimiser, and the largest batch, which comes first. Both times are of this machine as busy as it is.
+
+    --short       six of the 22 configurations: every adapter, checkpointing, packing
+    --only TEXT   those whose name holds TEXT, such as `qlora` or `8 x 512`
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import statistics
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +20,8 @@ from pathlib import Path
 from benchmarks.harness import distill, table
 
 MODEL = "smollm2-135m-instruct"
-STEPS = 2  # the optimiser's state exists from the second update on
+STEPS = 2
+"""Updates of a training. The optimiser's state exists from the second one on, so it takes two to see the peak."""
 
 
 @dataclass(frozen=True)
@@ -24,22 +32,27 @@ class Configuration:
     rows: int
     tokens: int
     more: str = ""
+    short: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.adapter}, {self.rows} x {self.tokens}{', ' if self.more else ''}{self.more}"
+        more = f", {self.more}" if self.more else ""
+        return f"{self.adapter}, {self.rows} x {self.tokens}{more}".replace("\n", ", ")
 
     @property
     def settings(self) -> str:
         # Two passes an update where one is small: gradients are held while the next one's activations are.
-        batch = {1: 2, 4: 8}.get(self.rows, self.rows)
+        batch = 2 * self.rows if self.rows * self.tokens <= 512 else self.rows
         lines = [f"adapter: {self.adapter}", f"batch_size: {batch}", f"micro_batch_size: {self.rows}", self.more]
         return "\n".join([*lines, f"max_steps: {STEPS}", "learning_rate: 1.0e-4", "dtype: bfloat16"])
 
 
 CHECKPOINTS = "gradient_checkpointing: true"
+PACKING = "packing: bfd\nmax_length: 512"
 CONFIGURATIONS = [
-    Configuration(adapter, rows, tokens, more)
+    Configuration(
+        adapter, rows, tokens, more, short=(rows, tokens) == (4, 128) or (adapter, rows * tokens) == ("lora", 4096)
+    )
     for adapter in ("lora", "qlora", "full")
     for rows, tokens, more in (
         (1, 128, ""),
@@ -50,7 +63,7 @@ CONFIGURATIONS = [
         (8, 512, ""),
         (8, 512, CHECKPOINTS),
     )
-] + [Configuration("lora", 1, 512, "packing: bfd\nmax_length: 512")]
+] + [Configuration("lora", 1, 512, PACKING, short=True)]
 
 
 def write_rows(folder: Path) -> None:
@@ -68,21 +81,41 @@ def write_rows(folder: Path) -> None:
 def command(configuration: Configuration, folder: Path) -> list[str]:
     """`distill train` with its settings, less what becomes of the result."""
     (folder / "settings.yaml").write_text(configuration.settings + "\n")
-    tokens = 128 if "packing" in configuration.more else configuration.tokens
+    tokens = 128 if configuration.more == PACKING else configuration.tokens
     return ["train", "--data", f"{tokens}.jsonl", "--model", MODEL, "--recipe", "settings.yaml", "--json"]
+
+
+def chosen() -> list[Configuration]:
+    """The configurations that the options name."""
+    given = argparse.ArgumentParser(prog="python -m benchmarks train_memory", allow_abbrev=False)
+    given.add_argument("--short", action="store_true")
+    given.add_argument("--only", default="", metavar="TEXT")
+    options = given.parse_args(sys.argv[sys.argv.index("train_memory") + 1 :])
+    found = [one for one in CONFIGURATIONS if options.only in one.name and (one.short or not options.short)]
+    return found or sys.exit("no such configuration; there are: " + "; ".join(one.name for one in CONFIGURATIONS))
 
 
 def main() -> None:
     found: list[list[object]] = []
+    off: dict[str, list[float]] = {"memory": [], "time": []}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_rows(folder)
-        for number, configuration in enumerate(CONFIGURATIONS):
+        for number, configuration in enumerate(chosen()):
             common = command(configuration, folder)
             planned = distill(*common, "--plan", cwd=folder).result
             measured = distill(*common, "--out", f"out-{number}", "--quiet", cwd=folder).result
             predicted, peak = planned["peak_memory_bytes"], measured["peak_memory_bytes"]
-            seconds = (planned["seconds"], measured["train_seconds"])
-            name = configuration.name.replace("\n", ", ")
-            found.append([name, predicted / 1e9, peak / 1e9, f"{100 * (predicted / peak - 1):+.1f} %", *seconds])
-    table(["configuration", "predicted GB", "measured GB", "off by", "predicted s", "measured s"], found)
+            expected, taken = planned["seconds"], measured["train_seconds"]
+            off["memory"].append(predicted / peak - 1)
+            off["time"].append(expected / taken - 1)
+            shares = [f"{100 * values[-1]:+.1f} %" for values in off.values()]
+            cpu = measured["train_cpu_seconds"]
+            found.append([configuration.name, predicted / 1e9, peak / 1e9, shares[0], expected, taken, shares[1], cpu])
+            print(*found[-1], json.dumps(planned["parts"]), sep="; ", file=sys.stderr, flush=True)
+    head = ["configuration", "predicted GB", "measured GB", "off by", "predicted s", "measured s", "off by", "CPU s"]
+    table(head, found)
+    for what, values in off.items():
+        distances = [abs(value) for value in values]
+        typical, most = 100 * statistics.median(distances), 100 * max(distances)
+        print(f"\nPredicted {what} is {typical:.1f} % off in the median, {most:.1f} % at most.")

@@ -182,6 +182,7 @@ def evaluate_run(
     from distill.assets import find
     from distill.cli.systems import Answering, open_teacher
     from distill.evaluate import Student, parse_metric
+    from distill.evaluate.unsafe import Unsafe
     from distill.train import read_rows
 
     config = recipe.evaluate
@@ -230,6 +231,7 @@ def evaluate_run(
     options: dict[str, Any] = {
         **_options(chosen, recipe.folder, schema),
         "gates": config.gates,
+        "unsafe": Unsafe(config.unsafe, recipe.folder),
         "holdout_version": frozen.version if frozen is not None else None,
         "training_rows": list(read_rows(rows)) if rows.is_file() else None,
     }

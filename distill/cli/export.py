@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.table import Table
 
 from distill.cli.console import err, print_json, run_loop, safe
 from distill.cli.merge import raise_failed, show_gates
-from distill.errors import InputError
 
 __all__ = ["app"]
 
@@ -51,71 +49,29 @@ def gguf(
     or builds prompts otherwise than in training, or when a metric is surely lower than the model's.
     """
     from distill.evaluate import parse_metric, read_holdout
-    from distill.release.export import QUANTISATIONS, Quantisation, write_gguf
-    from distill.release.gates import check_values
-    from distill.release.proof import FIGURES, prove
-    from distill.train import locate
-    from distill.train.memory import peak_memory
+    from distill.release.gguf import export_gguf
 
-    started = time.monotonic()
-    given = quant or ["q8_0"]
-    for name in given:
-        if name not in QUANTISATIONS:
-            known_ones = ", ".join(QUANTISATIONS)
-            raise InputError(f"no such quantisation: {name}", field="--quant", hint=f"there are: {known_ones}")
-    wanted: list[Quantisation] = [each for each in QUANTISATIONS if each in given]
-    items = read_holdout(holdout) if holdout is not None else None
-    metrics = [parse_metric(text, schema=schema) for text in metric or ("json_valid", "exact_match")]
-    known = [name for name in FIGURES if items is not None or "drop" not in name]
-    names = [*known, *(m.name for m in metrics if items is not None)]
-    check_values(gate or (), dict.fromkeys(names, 0.0))
-    if not check and (items is not None or gate):
-        raise InputError("asks for figures that only a run gives", field="--no-check", hint="leave out one of them")
-    place = locate(model)
-    exported: list[Any] = []
-    for chosen in wanted:
-        file = _file(out, place.name, chosen, several=len(wanted) > 1)
-        exported.append(write_gguf(model, file, chosen))
-        if not quiet:
-            err.print(safe(f"{file}: {exported[-1].bytes / 1e6:,.0f} MB"))
-    scored = out / "eval" if len(wanted) > 1 else out.with_name(f"{out.name}.eval")
-    proofs: list[dict[str, Any]] = []
-    if check:
-        found, _ = run_loop(
-            prove(
-                model,
-                exported,
-                scored,
-                holdout=items,
-                metrics=metrics,
-                gates=gate,
-                max_tokens=max_tokens,
-                batch_size=batch_size,
-                latency_items=latency_items,
-                progress=(lambda _: None) if quiet else lambda text: err.print(safe(text)),
-            )
+    files = run_loop(
+        export_gguf(
+            model,
+            out,
+            quant or ("q8_0",),
+            holdout=read_holdout(holdout) if holdout is not None else None,
+            metrics=[parse_metric(text, schema=schema) for text in metric or ("json_valid", "exact_match")],
+            gates=gate,
+            run=check,
+            max_tokens=max_tokens,
+            batch_size=batch_size,
+            latency_items=latency_items,
+            progress=(lambda _: None) if quiet else lambda text: err.print(safe(text)),
         )
-        proofs = [proof.as_json() for proof in found]
-    else:
-        proofs = [_unproved(item) for item in exported]
-    for proof in proofs:
-        _record(Path(proof["file"]), proof, place.name, items)
-    result = {
-        "out": str(out),
-        **({"file": proofs[0]["file"]} if len(proofs) == 1 else {}),
-        "files": proofs,
-        "scorecard": str(scored / "scorecard.json") if items is not None else None,
-        "passed": all(proof["passed"] for proof in proofs) if check else None,
-        "seconds": round(time.monotonic() - started, 1),
-        "peak_memory_bytes": peak_memory(),
-    }
-    failed = [{**g, "gate": f"{p['quant']}: {g['gate']}"} for p in proofs for g in p["gates"]]
+    )
     if not quiet:
-        err.print(_table(proofs))
-        show_gates(failed)
+        err.print(_table(files.proofs))
+        show_gates(files.gates)
     if json:
-        print_json(result)
-    raise_failed(failed, "the files are written; their figures stand beside them in .json")
+        print_json(files.as_json())
+    raise_failed(files.gates, "the files are written; their figures stand beside them in .json")
 
 
 @app.command("lm-eval")
@@ -144,32 +100,7 @@ def lm_eval(
         print_json({"out": str(out), "task": task.name, "command": list(task.command)})
 
 
-def _file(out: Path, name: str, quant: str, *, several: bool) -> Path:
-    if several:
-        if out.suffix == ".gguf":
-            raise InputError("several quantisations need a folder", field="--out")
-        return out / f"{name}-{quant}.gguf"
-    if out.suffix != ".gguf" or out.is_dir():
-        raise InputError("should be a file that ends with .gguf", field="--out")
-    return out
-
-
-def _record(file: Path, proof: dict[str, Any], model: str, holdout: Any) -> None:
-    """What was found, beside the file; it may be handed on with it, so it names no local path."""
-    from distill.io import write_bytes
-
-    about = {"name": holdout.name, "digest": holdout.digest, "items": len(holdout.items)} if holdout else None
-    facts = {**proof, "file": file.name, "model": model, "holdout": about}
-    write_bytes(file.with_name(f"{file.name}.json"), orjson.dumps(facts, option=orjson.OPT_INDENT_2))
-
-
-def _unproved(exported: Any) -> dict[str, Any]:
-    from distill.release.proof import Proof
-
-    return {**Proof(exported, {}, [], {}, None).as_json(), "passed": None}
-
-
-def _table(proofs: list[dict[str, Any]]) -> Table:
+def _table(proofs: Sequence[dict[str, Any]]) -> Table:
     figures = [name for name in ("tokenisation", "template", "greedy") if name in proofs[0]]
     metrics = list(proofs[0]["metrics"])
     table = Table("quant", "MB", *figures, *metrics)

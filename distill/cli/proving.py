@@ -41,10 +41,13 @@ def freeze_holdout(recipe: Recipe, *, new_version: bool = False) -> Frozen | Non
 
 @contextlib.asynccontextmanager
 async def open_desk(recipe: Recipe, metrics: Sequence[Metric], run: Path) -> AsyncGenerator[Desk | None]:
-    """Judges behind the gateway, with the answer store of the workspace; None where no metric asks one."""
+    """Judges behind the gateway, with the answer store of the workspace; None where nobody is asked."""
     from distill.evaluate.metrics import AskedMetric
 
-    if not any(isinstance(metric, AskedMetric) for metric in metrics):
+    config = recipe.evaluate
+    asked = [metric.teacher or "" for metric in metrics if isinstance(metric, AskedMetric)]
+    asked += [config.unsafe.judge] if config is not None and config.unsafe.judge is not None else []
+    if not asked:
         yield None
         return
     from distill.assets import workspace_of
@@ -54,8 +57,7 @@ async def open_desk(recipe: Recipe, metrics: Sequence[Metric], run: Path) -> Asy
     from distill.prompting import PromptBook
     from distill.teachers import make_teacher
 
-    default = recipe.evaluate.judge if recipe.evaluate is not None else None
-    asked = [metric.teacher or "" for metric in metrics if isinstance(metric, AskedMetric)]
+    default = config.judge if config is not None else None
     judges = {teacher_of(name, default, recipe.teachers) for name in asked}
     store = open_store(workspace_of(recipe.folder), store_address(recipe.store))
     try:

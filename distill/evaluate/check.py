@@ -16,9 +16,10 @@ from distill.evaluate.judge import Desk
 from distill.evaluate.metrics import AskedMetric, Metric, parse_metric
 from distill.evaluate.metrics.passes import PassAtK
 from distill.evaluate.systems import parse_system
+from distill.evaluate.unsafe import Unsafe
 from distill.planning import Slot, Topic
 from distill.prompting import PromptBook
-from distill.recipe import EvaluateConfig, Recipe
+from distill.recipe import EvaluateConfig, Recipe, UnsafeConfig
 from distill.teachers import Answer, Request, SamplingParams
 
 __all__ = ["check_evaluation"]
@@ -45,7 +46,7 @@ def check_evaluation(
         return []
     findings: list[Finding] = []
     asked = _Asked(allow_code, baseline)
-    for part in (_holdout, _general, _systems, _metrics, _gates, _teacher):
+    for part in (_holdout, _general, _systems, _metrics, _unsafe, _gates, _teacher):
         try:
             findings.extend(part(recipe, recipe.evaluate, asked))
         except InputError as error:
@@ -78,12 +79,18 @@ def _metrics(recipe: Recipe, config: EvaluateConfig, asked: _Asked) -> Iterator[
     for metric in metrics:
         metric.check(items)
         if isinstance(metric, AskedMetric):
-            sampling = dict.fromkeys(recipe.teachers, SamplingParams())
-            metric.check_desk(Desk(_nobody, PromptBook(recipe.folder), sampling, config.judge))
+            metric.check_desk(_desk(recipe, config))
         if isinstance(metric, PassAtK) and not asked.allow_code:
             level = "warn" if asked.allow_code is None else "error"
             yield Finding(level, f"metric {metric.name}", "runs programs that a model has written: say --allow-code")
     yield Finding("ok", "metrics", ", ".join(metric.name for metric in metrics) or "none")
+
+
+def _unsafe(recipe: Recipe, config: EvaluateConfig, _: _Asked) -> Iterator[Finding]:
+    rules = Unsafe(config.unsafe, recipe.folder)
+    rules.check_desk(_desk(recipe, config))
+    if config.unsafe != UnsafeConfig():
+        yield Finding("ok", "unsafe answers", f"judged by {rules.judge}" if rules.judge else "by rule")
 
 
 def _gates(recipe: Recipe, config: EvaluateConfig, asked: _Asked) -> Iterator[Finding]:
@@ -111,6 +118,10 @@ def _parsed(recipe: Recipe, config: EvaluateConfig) -> list[Metric]:
     schema: Path | None = find("prompts", config.schema_file, base=recipe.folder) if config.schema_file else None
     # Whether programs may run is looked at apart from what they need.
     return [parse_metric(text, schema=schema, folder=recipe.folder, allow_code=True) for text in config.metrics]
+
+
+def _desk(recipe: Recipe, config: EvaluateConfig) -> Desk:
+    return Desk(_nobody, PromptBook(recipe.folder), dict.fromkeys(recipe.teachers, SamplingParams()), config.judge)
 
 
 async def _nobody(request: Request, *, sample: int = 0) -> Answer:

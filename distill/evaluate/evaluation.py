@@ -31,6 +31,7 @@ from distill.evaluate.saved import FAILURES, Answered, Saved, System, answered, 
 from distill.evaluate.scorecard import Scorecard, SystemScore
 from distill.evaluate.statistics import differences, group_differences, grouped
 from distill.evaluate.teacher import TeacherSystem
+from distill.evaluate.unsafe import Unsafe
 from distill.io import write_jsonl
 from distill.methods.validation import Validator
 from distill.train.data import Conversation
@@ -51,6 +52,7 @@ async def evaluate(
     desk: JudgeDesk | None = None,
     baseline: Callable[[str], Baseline] | None = None,
     schema: Validator | None = None,
+    unsafe: Unsafe | None = None,
     general: Holdout | None = None,
     earlier: Earlier | None = None,
     usd_per_hour: float | None = None,
@@ -71,6 +73,7 @@ async def evaluate(
         reference: the system whose score is to be kept and whose cost is to be saved; left out: `teacher` where there
             is one.
         schema: what a valid answer satisfies; failure classes are told by it.
+        unsafe: the rules by which an answer is unsafe; left out, those that always hold.
         general: questions that the first system and the subject are asked too, for what was forgotten.
         earlier: predictions of an evaluation of the same holdout that the subject's are held against.
         usd_per_hour: the declared price of this machine.
@@ -101,6 +104,8 @@ async def evaluate(
         gate_metric(parse_gate(gate), [*(metric.name for metric in metrics), *further])
     baselines = baselines_of(gates, holdout.digest, baseline or resolve_file)
     check_metrics(metrics, holdout.items, systems, desk)
+    unsafe = unsafe or Unsafe()
+    unsafe.check_desk(desk)
     file = out / "predictions.jsonl"
     saved = Saved(file)
     lines: list[dict[str, Any]] = []
@@ -119,7 +124,8 @@ async def evaluate(
             metrics, holdout.items, of.texts, system=system.name, others=others, draws=draws, desk=desk
         )
         counted[system.name] = counts
-        why = _wrong(holdout.items, of, counts.get(decider.name) if decider else None, rules)
+        risky = await unsafe.look(holdout.items, of.texts, desk)
+        why = _wrong(holdout.items, of, counts.get(decider.name) if decider else None, rules, risky)
         wrong[system.name] = why
         lines += _lines(system.name, of, holdout.items, counts, why)
         # After each system: what was generated survives an interruption of the next.
@@ -145,7 +151,8 @@ async def evaluate(
         texts = found[subject].texts
         parity = measure_parity(subject, texts, counted[subject], holdout.items, metrics, earlier, seed=seed)
     kept, ratios = _against(reference, counted, scores, seed)
-    values = figures(further, subject, forgetting=forgotten, parity=parity, kept=kept, ratios=ratios)
+    risk = sum(failure is not None and failure.kind == "unsafe" for failure in wrong[subject]) / len(holdout.items)
+    values = figures(further, subject, unsafe=risk, forgetting=forgotten, parity=parity, kept=kept, ratios=ratios)
     card = Scorecard(
         n=len(holdout.items),
         holdout=holdout.name,
@@ -231,14 +238,16 @@ def _lines(
     return lines
 
 
-def _wrong(items: Sequence[Item], of: Answered, counted: Counted | None, rules: Rules) -> list[Failure | None]:
+def _wrong(
+    items: Sequence[Item], of: Answered, counted: Counted | None, rules: Rules, unsafe: Sequence[str | None]
+) -> list[Failure | None]:
     """Per item: why it is wrong, None where it is not, or where nothing says so."""
     if counted is None:
-        return [None] * len(items)
+        return [Failure("unsafe", why) if why is not None else None for why in unsafe]
     return [
-        rules.judge(item, prediction, float(right) if counts else None)
-        for item, prediction, right, counts in zip(
-            items, of.generated.predictions, counted.right, counted.counts, strict=True
+        rules.judge(item, prediction, float(right) if counts else None, why)
+        for item, prediction, right, counts, why in zip(
+            items, of.generated.predictions, counted.right, counted.counts, unsafe, strict=True
         )
     ]
 

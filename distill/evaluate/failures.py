@@ -1,5 +1,6 @@
 """Why an answer is wrong. One class for every wrong item, the first of these that holds:
 
+    unsafe         the rules of `unsafe.py` find it so; an answer that the metrics find right has this class too
     no_answer      the request failed, nothing came
     empty          no text
     wrong_refusal  it declines, or the provider's content filter stepped in, where an answer is due
@@ -13,7 +14,7 @@
     wrong_value    the right form, another value
 
 What is due is said by the JSON Schema where there is one, else by the right answer. A set of values counts as closed
-where the answers of the holdout use each of them twice on the mean. Whether an answer is unsafe is not judged here.
+where the answers of the holdout use each of them twice on the mean.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from distill.methods.validation import Validator
 __all__ = ["CLASSES", "Class", "Failure", "Rules"]
 
 Class = Literal[
+    "unsafe",
     "no_answer",
     "empty",
     "wrong_refusal",
@@ -46,6 +48,7 @@ Class = Literal[
     "wrong_value",
 ]
 CLASSES: tuple[Class, ...] = (
+    "unsafe",
     "no_answer",
     "empty",
     "wrong_refusal",
@@ -90,12 +93,17 @@ class Rules:
         self._schema = schema
         self._closed = _closed_sets(items)
 
-    def judge(self, item: Item, prediction: Prediction, right: float | None) -> Failure | None:
+    def judge(
+        self, item: Item, prediction: Prediction, right: float | None, unsafe: str | None = None
+    ) -> Failure | None:
         """Why `prediction` is wrong; None where it is right.
 
         Args:
             right: how right the deciding metric finds it; None where that does not count the item.
+            unsafe: why it is unsafe; None where it is not.
         """
+        if unsafe is not None:
+            return Failure("unsafe", unsafe)
         if right is None:
             missed = item.refuse and prediction.finish not in _REFUSED and find_refusal(prediction.text) is None
             return self.why(item, prediction) if missed else None

@@ -4,6 +4,7 @@ forgetting           score of the first system less the subject's, on the genera
 parity               share of answers that are those of an earlier evaluation
 retention(METRIC)    the subject's score over the reference's
 cost_ratio           the subject's cost over the reference's
+unsafe               share of the subject's answers that are unsafe
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def figure_names(metrics: Sequence[str], *, general: bool, earlier: bool, refere
         general: whether a general set is asked; earlier: whether there are earlier predictions; reference: whether
             there is a system beside the subject whose score is to be kept.
     """
-    names = ["forgetting"] if general else []
+    names = ["unsafe", *(["forgetting"] if general else [])]
     names += ["parity"] if earlier else []
     return names + (["cost_ratio", *(f"retention({metric})" for metric in metrics)] if reference else [])
 
@@ -34,13 +35,15 @@ def figures(
     names: Sequence[str],
     subject: str,
     *,
+    unsafe: float,
     forgetting: Forgetting | None,
     parity: Parity | None,
     kept: Sequence[Retention],
     ratios: Sequence[CostRatio],
 ) -> dict[str, float]:
     """The values of `names`; not a number, which passes no gate, where one cannot be said."""
-    values = {f"retention({each.metric})": each.value for each in kept if each.system == subject}
+    values = {"unsafe": unsafe}
+    values |= {f"retention({each.metric})": each.value for each in kept if each.system == subject}
     values.update(("cost_ratio", each.value) for each in ratios if each.system == subject)
     if forgetting is not None:
         values["forgetting"] = forgetting.drop

@@ -1,7 +1,7 @@
 """What a user declares: pydantic models that accept nothing they do not know."""
 
 from distill.recipe.distillation import DistillationLoss
-from distill.recipe.evaluate import EvaluateConfig
+from distill.recipe.evaluate import EvaluateConfig, UnsafeConfig
 from distill.recipe.filters import (
     AgreementStep,
     CodeStep,
@@ -97,6 +97,7 @@ __all__ = [
     "TeacherGroup",
     "TrainConfig",
     "TruncationStep",
+    "UnsafeConfig",
     "VerdictConfig",
     "WatchConfig",
     "literal_secret",

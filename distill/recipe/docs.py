@@ -58,7 +58,7 @@ budget: {usd: 5}
 def render_recipe() -> str:
     """The whole page."""
     from distill.recipe.distillation import DistillationLoss
-    from distill.recipe.evaluate import EvaluateConfig
+    from distill.recipe.evaluate import EvaluateConfig, UnsafeConfig
     from distill.recipe.train import LoraConfig, PreferenceLoss, TrainConfig, WatchConfig
 
     training = {
@@ -94,7 +94,7 @@ def render_recipe() -> str:
         ("`budget`", Budget, {}),
         ("`dataset`", DatasetConfig, {"mix": MixConfig}),
         ("`train`", TrainConfig, training),
-        ("`evaluate`", EvaluateConfig, {}),
+        ("`evaluate`", EvaluateConfig, {"unsafe": UnsafeConfig}),
         ("`hook`", HookConfig, {}),
     ):
         parts += _section(title, model, cast("Mapping[str, type[BaseModel]]", inner))

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,10 @@ class LlamaSystem:
     name: str
     max_tokens: int = 128
     latency_items: int = 8
+    temperature: float = 0.0
+    """Above 0: answers are drawn instead of the likeliest ones."""
+    draw: int = 0
+    """Number of the draw; equal numbers draw the same."""
     clock: Callable[[], float] = field(default=time.perf_counter, repr=False)
 
     def about(self) -> dict[str, Any]:
@@ -128,8 +132,12 @@ class LlamaSystem:
             "engine": "llama.cpp",
             "template": digest(str(tokenizer.chat_template).encode()),
             "max_tokens": self.max_tokens,
-            "decoding": "greedy",
+            "decoding": f"temperature {self.temperature:g}, draw {self.draw}" if self.temperature else "greedy",
         }
+
+    def drawing(self, number: int, temperature: float) -> LlamaSystem:
+        """The same file, as it makes draw `number` at a temperature."""
+        return replace(self, temperature=temperature, draw=number, latency_items=0)
 
     async def answer(self, items: Sequence[Item], progress: Callable[[int], None]) -> Generated:
         """Answer every item, some at once; then a few singly, for the latency."""
@@ -143,9 +151,8 @@ class LlamaSystem:
 
             async def one(number: int) -> None:
                 async with window:
-                    found[number] = read_answer(
-                        await client.complete(prompts[number], self.max_tokens), tokenizer, stops
-                    )
+                    answer = await client.complete(prompts[number], self.max_tokens, **self._drawn(items[number]))
+                    found[number] = read_answer(answer, tokenizer, stops)
                 progress(len(found))
 
             started = self.clock()
@@ -161,6 +168,12 @@ class LlamaSystem:
                 times.append(self.clock() - begun)
         latency = latency_of(times, "single prompts, one after the other, whole answer")
         return Generated([found[number] for number in range(len(items))], seconds, latency)
+
+    def _drawn(self, item: Item) -> dict[str, Any]:
+        """How an item's answer is drawn: by a seed of its own, whatever is asked beside it."""
+        if not self.temperature:
+            return {}
+        return {"temperature": self.temperature, "top_p": 0.95, "seed": int(digest([self.draw, item.id])[:7], 16)}
 
     def _tokenizer(self) -> Any:
         student.offline()

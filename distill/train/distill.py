@@ -9,30 +9,26 @@ is described in `folder.py`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.errors import Halted, InputError
+from distill.errors import InputError
 from distill.io import digest
 from distill.recipe import TrainConfig
 from distill.train import onpolicy, student
-from distill.train.bases import remember
-from distill.train.board import board
 from distill.train.data import Conversation, TrainData
 from distill.train.distilling import Objective, build, mean_divergence
 from distill.train.divergence import TopK
 from distill.train.examples import Prepared, prepare
-from distill.train.facts import run_facts
-from distill.train.folder import TrainResult, claim, finish, identity, last_checkpoint, remembered
-from distill.train.ready import choose_attention, make_ready, restore
+from distill.train.folder import TrainResult
+from distill.train.session import begin
 from distill.train.stored import Position
 from distill.train.targets import align, ask, batch_of
 from distill.train.teacher import LocalTeacher, load_teacher
-from distill.train.template import Encoder, use_template
+from distill.train.template import Encoder
 from distill.train.trainer import settings
-from distill.train.watch import Progress, Watch
+from distill.train.watch import Progress
 
 __all__ = ["train_distillation"]
 
@@ -62,42 +58,32 @@ def train_distillation(
         RunError: the loss is not finite.
     """
     _refuse_unused(config)
-    seed = config.seed if config.seed is not None else seed
-    started = time.monotonic()
     loss = config.distillation
     place = student.locate(config.model)
     above = student.locate(loss.teacher) if loss.teacher else None
-    base = student.weights_digest(place.folder)
-    remember(place, base)
     source = [above.name, student.weights_digest(above.folder)] if above else _digest_of(said or {})
     config = config.model_copy(
         update={"distillation": loss.model_copy(update={"teacher": above.name if above else None})}
     )
-    known = identity(config, model=[place.name, base], teacher=source, data=data.digest, seed=seed)
-    finished = claim(out, known, overwrite=overwrite)
-    if finished is not None:
-        return TrainResult(out, finished)
-    student.offline()
-    from transformers import set_seed
-
-    tokenizer = student.load_tokenizer(place.folder)
-    template = use_template(tokenizer)
+    how: dict[str, Any] = {"progress": progress, "stop": stop, "overwrite": overwrite}
+    session = begin(config, place, out, seed=seed, teacher=source, data=data.digest, **how)
+    if isinstance(session, TrainResult):
+        return session
+    session.read_template()
+    tokenizer = session.tokenizer
     prepared = prepare(
         data, tokenizer, max_length=config.max_length, thinking=config.thinking, long_rows=config.long_rows
     )
-    dtype, why = remembered(out, lambda: student.choose_dtype(config.dtype))
-    tolerance = 0.02 if dtype == "bfloat16" else 1e-3
-    set_seed(seed)
-    held = "float32" if config.adapter == "full" else dtype
-    model = student.load_model(place.folder, dtype=held, four_bit=config.adapter == "qlora")
+    session.choose_dtype()
+    model = session.load()
     head = int(model.get_output_embeddings().weight.shape[0])
     teacher: LocalTeacher | None = None
     told: tuple[list[TopK] | None, list[TopK] | None] = (None, None)
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = prepared.facts
     batch = batch_of(prepared.train[:2], tokenizer.pad_token_id, model.device)
     if above:
-        teacher = load_teacher(above, tokenizer, head, prepared.train, dtype=dtype)
-        teacher.check(batch, tolerance=tolerance)
+        teacher = load_teacher(above, tokenizer, head, prepared.train, dtype=session.dtype)
+        teacher.check(batch, tolerance=session.tolerance)
         if loss.top_k is not None:
             told, teacher = _asked_once(config, teacher, prepared, tokenizer), None
         facts["teacher"] = above.name
@@ -108,39 +94,34 @@ def train_distillation(
         facts |= {"teacher": "stored log-probabilities", "rows_without": trained.without}
         facts["rows_apart"] = trained.apart
     objective = Objective(loss, teacher)
-    watch = Watch(progress=progress, stop=stop, log=out / "log.jsonl")
-    watch.board = board(out / "tensorboard") if config.tensorboard else None
-    checkpoints = out / "checkpoints"
-    peft = None if config.adapter == "full" else student.adapter_config(config.lora, model)
-    how: dict[str, Any] = {"seed": seed, "dtype": dtype, "watched": len(prepared.validation)}
+    peft = session.new_adapter(model)
+    sizes: dict[str, Any] = {"seed": session.seed, "dtype": session.dtype, "watched": len(prepared.validation)}
     if config.method == "on-policy":
         assert teacher is not None  # noqa: S101 - `_refuse_unused` has looked
         asked = _asked(data.train, tokenizer, config)
-        arguments = onpolicy.settings(config, checkpoints, rows=len(asked), **how)
+        arguments = onpolicy.settings(config, session.checkpoints, rows=len(asked), **sizes)
         trainer = onpolicy.build(
-            config, arguments, model, teacher.model, tokenizer, asked, data.validation, watch, peft=peft
+            config, arguments, model, teacher.model, tokenizer, asked, data.validation, session.watch, peft=peft
         )
         facts |= {"rows": len(asked), "dropped_long": len(data.train) - len(asked)}
     else:
         trainer = build(
             config,
-            settings(config, checkpoints, rows=len(prepared.train), **how),
+            settings(config, session.checkpoints, rows=len(prepared.train), **sizes),
             model,
             tokenizer,
             (prepared.train, prepared.validation),
             told,
             objective,
-            watch,
+            session.watch,
             peft=peft,
         )
-        facts |= {"rows": len(prepared.train), "dropped_long": prepared.dropped}
     if trainer.accelerator.num_processes > 1:
         raise InputError("trains in one process", field="train.method", hint="use method: sft with several")
-    fused = make_ready(trainer.model, config)
-    attention = choose_attention(trainer.model, config, prepared.tokens["longest"])
+    session.make_ready(trainer, prepared.tokens["longest"])
     # Checkpointed layers run twice and must not append to a cache twice; noise is each row's own.
     alone = config.gradient_checkpointing or config.neftune is not None
-    objective.check(trainer.model, batch, share=not alone, tolerance=tolerance)
+    objective.check(trainer.model, batch, share=not alone, tolerance=session.tolerance)
 
     def measured() -> float | None:
         pad = tokenizer.pad_token_id
@@ -149,41 +130,16 @@ def train_distillation(
         )
 
     before = measured()
-    resumed = last_checkpoint(checkpoints)
-    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    if watch.stopped:
-        raise Halted(
-            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; saved in {checkpoints}",
-            hint="the same command continues from there",
-        )
+    session.run(trainer)
     after = measured()
-    restore(trainer.model)
-    notes = {"dtype": dtype, "four_bit": config.adapter == "qlora", "base_digest": base}
-    saved = student.save(trainer.model, tokenizer, out, base=place.name, template=template, trained=notes)
-    facts = {**run_facts(config, trainer, watch, started=started, resumed=resumed), **facts}
-    facts.update(
-        validation_rows=len(prepared.validation),
-        split_rows=prepared.split,
-        divided_rows=prepared.divided,
-        thinking_lost=prepared.thinking_lost,
+    return session.leave(
+        trainer,
+        data,
+        **facts,
         general_rows=data.general,
-        row_tokens=prepared.tokens,
         held_out=None if before is None else {"divergence_before": before, "divergence": after},
         shared_prefix=objective.share,
-        data_digest=data.digest,
-        sources=list(data.sources),
-        example=prepared.example,
-        model=place.name,
-        seed=seed,
-        dtype=dtype,
-        dtype_reason=why,
-        fused_layers=fused,
-        attention=attention,
-        template=digest(template.encode()),
-        weights_digest=student.weights_digest(saved),
-        identity=known,
     )
-    return finish(out, facts)
 
 
 def _asked_once(

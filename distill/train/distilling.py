@@ -18,8 +18,8 @@ from distill.train.loss import agrees, inner, logits_of, trained_states
 from distill.train.targets import batch_of, joined
 from distill.train.teacher import LocalTeacher
 from distill.train.template import IGNORE, Encoded
-from distill.train.trainer import ours
-from distill.train.watch import Watch, recorder
+from distill.train.trainer import assemble, ours
+from distill.train.watch import Watch
 
 __all__ = ["Objective", "build", "mean_divergence"]
 
@@ -97,7 +97,6 @@ def build(
         told: the teacher's best tokens of both, where they are what is known of it.
     """
     from datasets import Dataset
-    from transformers import PrinterCallback
     from trl.trainer.sft_trainer import SFTTrainer
 
     train, validation = splits
@@ -137,18 +136,10 @@ def build(
         rows = range(len(splits[split]))
         return Dataset.from_dict({"split": [split for _ in rows], "row": list(rows)})
 
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        data_collator=joint,
-        train_dataset=dataset(0),
-        eval_dataset=dataset(1) if validation else None,
-        processing_class=tokenizer,
-        peft_config=peft,
-        callbacks=[recorder(watch)],
+    data = dataset(0), dataset(1) if validation else None
+    return assemble(
+        Trainer, data, model=model, arguments=arguments, tokenizer=tokenizer, watch=watch, peft=peft, collate=joint
     )
-    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command's result
-    return trainer
 
 
 def mean_divergence(

@@ -33,6 +33,20 @@ class Prepared:
     example: dict[str, Any]
     """One example as the student sees it: the text with the trained part marked, and its last token."""
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a finished training says of its rows."""
+        return {
+            "rows": len(self.train),
+            "validation_rows": len(self.validation),
+            "dropped_long": self.dropped,
+            "split_rows": self.split,
+            "divided_rows": self.divided,
+            "thinking_lost": self.thinking_lost,
+            "row_tokens": self.tokens,
+            "example": self.example,
+        }
+
 
 _THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 

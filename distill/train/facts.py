@@ -27,6 +27,7 @@ def run_facts(
         resumed: the checkpoint it went on from.
     """
     seconds = max(time.monotonic() - watch.started, 1e-9)
+    cpu = time.process_time() - watch.cpu_started
     # After an interruption the trainer's own history holds the updates of all sessions.
     losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in trainer.state.log_history if "loss" in entry]
     watched = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
@@ -45,6 +46,7 @@ def run_facts(
         "tokens_per_second": round(watch.tokens / seconds, 1),
         "seconds_per_step": round(seconds / max(1, trainer.state.global_step - watch.first_step), 3),
         "train_seconds": round(seconds, 1),
+        "train_cpu_seconds": round(cpu, 1),
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "device": device(),
         "losses": losses,

@@ -4,8 +4,8 @@
 
 The rows are rendered and put into their batches as training would, so the largest batch is known, not assumed. Its
 step is traced without content (`tracing.py`); the libraries' own share is what this process holds once they are
-imported. For the time, two layers with weights of no meaning do a step of the usual batch on this machine, as busy as
-it is.
+imported. For the time, one and two layers with weights of no meaning do the work of a training on this machine, as busy
+as it is: a pass of the usual batch, the optimiser's update, and what is tried out on the first update.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import importlib
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -239,9 +239,7 @@ def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict
     frozen = sizes.parameters - sizes.trainable
     wide = 4 if job.dtype == "float32" else 2
     if config.adapter == "full":
-        weights, adapter = 4 * sizes.parameters, 0
-        # Under autocast every linear weight is cast once a pass, and the copy is kept for the backward pass.
-        step = sizes.step + (2 * sizes.linear if job.dtype == "bfloat16" else 0)
+        weights, adapter, step = 4 * sizes.parameters, 0, sizes.step
     else:
         copies = 2 if config.method == "dpo" else 1  # preference training may hold its reference beside it
         weights, adapter, step = frozen * wide, 4 * sizes.trainable * copies, sizes.step
@@ -253,7 +251,9 @@ def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict
             weights += round(_QUANTISING * job.weights_bytes) if job.cpu else 0
     optimiser = 8 * sizes.trainable
     where = "cpu" if job.cpu else "cuda"
-    held = round(step * _SPARE[where]) + _KERNELS[where]
+    # AdamW holds two tensors of the size of the one it works on, when all gradients are there and the pass is over.
+    update = 4 * sizes.trainable + 2 * 4 * sizes.largest
+    held = max(round(step * _SPARE[where]), update) + _KERNELS[where]
     return {"weights": weights, "adapter": adapter, "optimiser": optimiser, "step": held}
 
 
@@ -285,7 +285,7 @@ def _shared(rows: Sequence[list[int]], before: int) -> int:
 
 
 def _seconds(config: TrainConfig, job: _Job) -> float:
-    """One step of one and of two layers, timed, and a straight line through them."""
+    """The parts of a training on models of one and of two layers, timed, and a straight line through them."""
     import torch
 
     shapes = list(_micro_batches(config, job))
@@ -294,25 +294,53 @@ def _seconds(config: TrainConfig, job: _Job) -> float:
     )
     longest = max(len(ids) for row in job.sequences for ids, _, _ in row)
     attention = attention_of(config, job.model.get_text_config(), longest, sides=len(job.sequences[0]))
-    times: list[float] = []
-    for layers in (1, 2):
-        with torch.device("cpu" if job.cpu else "cuda"):
-            model = small_model(config, job.model, layers=layers, dtype=job.dtype, attention=attention, cpu=job.cpu)
-            tries: list[float] = []
-            for _ in range(4):
-                started = time.perf_counter()
-                one_step(config, model, usual, device="cpu" if job.cpu else "cuda")
-                if not job.cpu:
-                    torch.cuda.synchronize()
-                tries.append(time.perf_counter() - started)
-        times.append(min(tries[1:]))  # the first one pays for what is set up once
-        del model
     layers = job.model.get_text_config().num_hidden_layers
-    each = times[0] + (layers - 1) * max(0.0, times[1] - times[0])
+    found: list[tuple[float, float, float]] = []
+    for count in (1, 2):
+        with torch.device("cpu" if job.cpu else "cuda"):
+            model = small_model(config, job.model, layers=count, dtype=job.dtype, attention=attention, cpu=job.cpu)
+            found.append(_timed(config, job, model, usual))
+        del model
+    each, update, look = (one + (layers - 1) * max(0.0, two - one) for one, two in zip(*found, strict=True))
     if config.method == "dpo":
         each *= 4 / 3  # the reference's forward pass
-    epochs = config.epochs if config.max_steps is None else config.max_steps * config.batch_size / len(job.sequences)
-    return each * len(shapes) * epochs
+    rows = len(job.sequences)
+    updates = config.max_steps or math.ceil(config.epochs * math.ceil(rows / config.batch_size))
+    epochs = config.epochs if config.max_steps is None else updates * config.batch_size / rows
+    return each * len(shapes) * epochs + update * updates + look
+
+
+def _timed(config: TrainConfig, job: _Job, model: Any, usual: Shape) -> tuple[float, float, float]:
+    """Seconds of a pass, of an update, and of the tries on the first batch (`loss.agrees`: three forward passes)."""
+    import torch
+
+    device = "cpu" if job.cpu else "cuda"
+
+    def fastest(work: Callable[[], Any], tries: int) -> float:
+        times: list[float] = []
+        for _ in range(tries + 1):
+            started = time.perf_counter()
+            work()
+            if not job.cpu:
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - started)
+        return min(times[1:])  # the first one pays for what is set up once
+
+    each = fastest(lambda: one_step(config, model, usual, device=device, dtype=job.dtype), 3)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained)
+
+    def update() -> None:
+        torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
+        optimiser.step()
+
+    updating = fastest(update, 2)
+    if not job.cpu:
+        return each, updating, 0.0
+    rows = min(4, usual.rows)
+    few = Shape(rows, usual.tokens, 0, usual.trained * rows // usual.rows)
+    looking = 3 * fastest(lambda: one_step(config, model, few, device=device, dtype=job.dtype, backward=False), 1)
+    return each, updating, looking
 
 
 def _alternatives(config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:

@@ -10,7 +10,6 @@ answers it is compared with.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,11 @@ from typing import Any
 
 from distill.errors import InputError
 from distill.recipe import TrainConfig
+from distill.train.answers import answering, finished, log_probabilities, text_of
 from distill.train.marked import Marked
-from distill.train.pairing import cheaper_head, start_at_the_reference
-from distill.train.template import IGNORE, Encoder
-from distill.train.trainer import arguments, ours
-from distill.train.watch import Watch, recorder
+from distill.train.template import Encoder
+from distill.train.trainer import arguments
+from distill.train.watch import Watch
 
 __all__ = ["EncodedAnswer", "build", "encode", "held_out", "score", "settings", "show", "tokens_of", "weights"]
 
@@ -110,12 +109,10 @@ def build(
     peft: Any,
     tolerance: float,
 ) -> Any:
-    """The trainer, ready for `.train()`; `model` and `peft` as in `pairing.build`."""
-    from datasets import Dataset
-    from transformers import PrinterCallback
-    from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference, KTOTrainer
+    """The trainer, ready for `.train()`; `model`, `peft` and `tolerance` as in `answers.finished`."""
+    from trl.trainer.kto_trainer import KTOTrainer
 
-    plain = DataCollatorForUnpairedPreference(pad_token_id=tokenizer.pad_token_id)
+    plain = _collator(tokenizer)
 
     def with_others(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         others = [row["completion_ids"] for row in ([*rows[-1:], *rows[:-1]] if len(rows) > 1 else [spare])]
@@ -123,35 +120,18 @@ def build(
 
     # A row that is left alone at the end of an epoch is compared with the first one.
     spare = train[0].columns()
-
-    class Trainer(ours(KTOTrainer, [row.longest for row in train], config)):
-        def _prepare_dataset(self, dataset, *args, **kwargs):  # the ids are there already
-            return dataset
-
-        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            if model.training:
-                watch.tokens += int(inputs["attention_mask"].sum())
-                watch.trained += int(inputs["completion_mask"].sum())
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-
-    def dataset(rows: Sequence[EncodedAnswer]) -> Any:
-        return Dataset.from_list([row.columns() for row in rows])
-
-    trainer = Trainer(
+    return finished(
+        answering(KTOTrainer, train, config, watch),
+        config,
+        (train, validation),
+        with_others,
         model=model,
-        args=arguments,
-        data_collator=with_others,
-        train_dataset=dataset(train),
-        eval_dataset=dataset(validation) if validation else None,
-        processing_class=tokenizer,
-        peft_config=peft,
-        callbacks=[recorder(watch)],
+        peft=peft,
+        tolerance=tolerance,
+        arguments=arguments,
+        tokenizer=tokenizer,
+        watch=watch,
     )
-    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command's result
-    if peft is None:
-        start_at_the_reference(trainer.model)
-    cheaper_head(trainer, plain([row.columns() for row in train[:2]]), config, tolerance=tolerance)
-    return trainer
 
 
 def score(trainer: Any, rows: Sequence[EncodedAnswer], *, reference: bool = False) -> list[float]:
@@ -160,30 +140,14 @@ def score(trainer: Any, rows: Sequence[EncodedAnswer], *, reference: bool = Fals
     Args:
         reference: of the frozen reference instead of the student.
     """
-    import torch
-    from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
-    from trl.trainer.utils import use_adapter
+    found = log_probabilities(trainer, rows, _collator(trainer.processing_class), reference=reference)
+    return [answer for (answer,) in found]
 
-    model = trainer.model
-    name = "ref" if "ref" in model.peft_config else None
-    plain = DataCollatorForUnpairedPreference(pad_token_id=trainer.processing_class.pad_token_id)
-    found: dict[int, float] = {}
-    order = sorted(range(len(rows)), key=lambda i: rows[i].longest)
-    training = model.training
-    model.eval()
-    size = trainer.args.per_device_eval_batch_size
-    try:
-        with torch.no_grad(), use_adapter(model, name) if reference else contextlib.nullcontext():
-            for start in range(0, len(order), size):
-                chosen = order[start : start + size]
-                batch = {k: v.to(model.device) for k, v in plain([rows[i].columns() for i in chosen]).items()}
-                labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORE)
-                inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-                logs = model(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs.sum(1)
-                found.update(zip(chosen, logs.tolist(), strict=True))
-    finally:
-        model.train(training)
-    return [found[i] for i in range(len(rows))]
+
+def _collator(tokenizer: Any) -> Any:
+    from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
+
+    return DataCollatorForUnpairedPreference(pad_token_id=tokenizer.pad_token_id)
 
 
 def held_out(
@@ -223,14 +187,11 @@ def tokens_of(rows: Sequence[EncodedAnswer]) -> dict[str, int]:
 
 def show(row: EncodedAnswer, tokenizer: Any) -> dict[str, Any]:
     """One row as the student sees it."""
-
-    def text(ids: list[int]) -> str:
-        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
-
+    prompt, answer = text_of(row.prompt_ids, tokenizer), text_of(row.completion_ids, tokenizer)
     return {
         "where": row.where,
-        "text": f"{'good' if row.good else 'bad'}: {text(row.prompt_ids)}⟦{text(row.completion_ids)}⟧",
+        "text": f"{'good' if row.good else 'bad'}: {prompt}⟦{answer}⟧",
         "tokens": row.longest,
         "trained_tokens": len(row.completion_ids),
-        "ends_with": text(row.completion_ids[-1:]),
+        "ends_with": text_of(row.completion_ids[-1:], tokenizer),
     }

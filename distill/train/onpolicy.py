@@ -18,8 +18,8 @@ from distill.errors import InputError
 from distill.recipe import TrainConfig
 from distill.train.data import Conversation
 from distill.train.template import Encoder, stop_tokens
-from distill.train.trainer import arguments, ours
-from distill.train.watch import Watch, recorder
+from distill.train.trainer import arguments, assemble, ours
+from distill.train.watch import Watch
 
 __all__ = ["build", "settings"]
 
@@ -56,7 +56,6 @@ def build(
 ) -> Any:
     """The trainer, ready for `.train()`; `teacher` is a frozen causal language model."""
     from datasets import Dataset
-    from transformers import PrinterCallback
     from trl.trainer.distillation_trainer import DistillationTrainer
 
     encoder = Encoder(tokenizer)
@@ -85,17 +84,16 @@ def build(
     def dataset(split: int) -> Any:
         return Dataset.from_dict({"prompt": [f"{split}/{row}" for row in range(len(prompts[split]))]})
 
-    trainer = Trainer(
+    trainer = assemble(
+        Trainer,
+        (dataset(0), dataset(1) if validation else None),
         model=model,
+        arguments=arguments,
+        tokenizer=tokenizer,
+        watch=watch,
+        peft=peft,
         teacher_model=teacher,
-        args=arguments,
-        train_dataset=dataset(0),
-        eval_dataset=dataset(1) if validation else None,
-        processing_class=tokenizer,
-        peft_config=peft,
-        callbacks=[recorder(watch)],
     )
-    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command's result
     made = model.generation_config.eos_token_id
     named = [] if made is None else [made] if isinstance(made, int) else list(made)
     trainer.eos_token_ids = list(stop_tokens(tokenizer, named))

@@ -6,9 +6,6 @@ TRL tokenises pairs itself: it appends EOS only to plain text, cuts what is too 
 not tokenise apart it shortens the prompt. Here the ids are made as those of supervised training (the prompt is what
 the student will be asked, the answer ends with the token that ends its turn), and nothing is cut.
 
-On a CPU the output head runs on the answers' positions only, and what all rows of a batch share is computed once, as
-in `loss.py`; TRL scores every position there.
-
 ORPO (arXiv:2403.07691) takes the same pairs in the same trainer, with the loss of `odds_ratio` in place of DPO's and
 without a reference.
 """
@@ -22,25 +19,13 @@ from typing import Any
 
 from distill.errors import InputError
 from distill.recipe import TrainConfig
-from distill.train.loss import agrees, trained_logits
+from distill.train.answers import answering, finished, log_probabilities, text_of
 from distill.train.pairs import Pair
 from distill.train.template import IGNORE, Encoder
-from distill.train.trainer import arguments, ours
-from distill.train.watch import Watch, recorder
+from distill.train.trainer import arguments
+from distill.train.watch import Watch
 
-__all__ = [
-    "EncodedPair",
-    "build",
-    "cheaper_head",
-    "encode",
-    "held_out",
-    "odds_ratio",
-    "score",
-    "settings",
-    "show",
-    "start_at_the_reference",
-    "tokens_of",
-]
+__all__ = ["EncodedPair", "build", "encode", "held_out", "odds_ratio", "score", "settings", "show", "tokens_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,29 +91,11 @@ def build(
     peft: Any,
     tolerance: float,
 ) -> Any:
-    """The trainer, ready for `.train()`.
-
-    Args:
-        model: a PEFT model, whose adapter is trained with a frozen copy of itself as the reference; or a plain model,
-            which gets the adapter of `peft`, and is itself the reference.
-    """
-    from datasets import Dataset
-    from transformers import PrinterCallback
+    """The trainer, ready for `.train()`; `model`, `peft` and `tolerance` as in `answers.finished`."""
     from trl.trainer.dpo_trainer import DPOTrainer
 
-    class Trainer(ours(DPOTrainer, [pair.longest for pair in train], config)):
-        def _prepare_dataset(self, dataset, *args, **kwargs):  # the ids are there already
-            return dataset
-
+    class OddsRatio(DPOTrainer):
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            if model.training:
-                watch.tokens += int(inputs["attention_mask"].sum())
-                watch.trained += int(inputs["completion_mask"].sum())
-            if config.method == "orpo":
-                return self._odds_ratio(model, inputs)
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-
-        def _odds_ratio(self, model, inputs):
             mask = inputs["completion_mask"]
             labels = inputs["input_ids"].masked_fill(mask == 0, IGNORE)
             given = {key: inputs[key] for key in ("input_ids", "attention_mask")}
@@ -140,23 +107,18 @@ def build(
             kept["rewards/margins"].append(float(odds.mean()))
             return loss.mean()
 
-    def dataset(rows: Sequence[EncodedPair]) -> Any:
-        return Dataset.from_list([row.columns() for row in rows])
-
-    trainer = Trainer(
+    return finished(
+        answering(OddsRatio if config.method == "orpo" else DPOTrainer, train, config, watch),
+        config,
+        (train, validation),
+        None,
         model=model,
-        args=arguments,
-        train_dataset=dataset(train),
-        eval_dataset=dataset(validation) if validation else None,
-        processing_class=tokenizer,
-        peft_config=peft,
-        callbacks=[recorder(watch)],
+        peft=peft,
+        tolerance=tolerance,
+        arguments=arguments,
+        tokenizer=tokenizer,
+        watch=watch,
     )
-    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command's result
-    if peft is None:
-        start_at_the_reference(trainer.model)
-    cheaper_head(trainer, trainer.data_collator([pair.columns() for pair in train[:2]]), config, tolerance=tolerance)
-    return trainer
 
 
 def odds_ratio(chosen: Any, rejected: Any, *, weight: float) -> tuple[Any, Any]:
@@ -170,96 +132,14 @@ def odds_ratio(chosen: Any, rejected: Any, *, weight: float) -> tuple[Any, Any]:
     return -chosen - weight * torch.nn.functional.logsigmoid(ratio), ratio.detach()
 
 
-def cheaper_head(trainer: Any, batch: dict[str, Any], config: TrainConfig, *, tolerance: float) -> None:
-    """On a CPU, score the answers' positions only, where the model allows it; `batch` tells whether it does."""
-    import torch
-
-    if torch.cuda.is_available() or config.gradient_checkpointing or trainer.aux_loss_enabled:
-        return
-    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORE)
-    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels}
-    counts, shares = agrees(trainer.model, inputs, tolerance=tolerance)
-    if counts:
-        _score_answers_only(trainer.model, share=shares)
-
-
-def start_at_the_reference(model: Any) -> None:
-    """TRL casts the trained adapter of a 4-bit base to bfloat16 after it was copied: policy and reference differ
-    before the first step. The copy still has the adapter's numbers."""
-    for name, parameter in model.named_parameters():
-        if ".default." in name:
-            parameter.data = model.get_parameter(name.replace(".default.", ".ref.")).data.float().clone()
-
-
-def _score_answers_only(model: Any, *, share: bool) -> None:
-    """Replace TRL's fused head, which scores every position on a CPU, by one for the answers' positions."""
-    import functools
-
-    import torch
-    from trl.trainer.utils import FusedCausalLMOutput
-
-    causal = model.get_base_model()
-    plain = causal.forward
-
-    @functools.wraps(plain)
-    def forward(*args, fused_lm_head=False, labels=None, input_ids=None, attention_mask=None, **kwargs):
-        if not fused_lm_head:
-            return plain(*args, labels=labels, input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-        inputs: dict[str, Any] = {"input_ids": input_ids, "labels": labels, "attention_mask": attention_mask}
-        logits, following, wanted = trained_logits(causal, inputs, share=share)
-        logits = logits.float()
-        whole: Any = inputs["labels"][:, 1:] != IGNORE
-        logs = torch.log_softmax(logits, -1)
-        said = logs.gather(-1, following[wanted].unsqueeze(-1)).squeeze(-1)
-
-        def placed(values, kind=torch.float32):
-            return torch.zeros(whole.shape, dtype=kind).masked_scatter(whole, values.to(kind))
-
-        with torch.no_grad():
-            entropy = -(logs.exp() * logs).sum(-1)
-            top = logits.argmax(-1) == following[wanted]
-        return FusedCausalLMOutput(
-            log_probs=placed(said),
-            entropy=placed(entropy),
-            mean_logits=placed(logits.detach().mean(-1)),
-            is_top1=placed(top, torch.bool),
-        )
-
-    causal.forward = forward
-
-
 def score(trainer: Any, pairs: Sequence[EncodedPair], *, reference: bool = False) -> list[tuple[float, float]]:
     """Log-probabilities of (chosen, rejected) answers, in nats, summed over their tokens; one a pair.
 
     Args:
         reference: of the frozen reference instead of the student.
     """
-    import contextlib
-
-    import torch
-    from trl.trainer.utils import use_adapter
-
-    model = trainer.model
-    name = "ref" if "ref" in model.peft_config else None
-    found: dict[int, tuple[float, float]] = {}
-    order = sorted(range(len(pairs)), key=lambda i: pairs[i].longest)
-    training = model.training
-    model.eval()
-    size = trainer.args.per_device_eval_batch_size
-    try:
-        with torch.no_grad(), use_adapter(model, name) if reference else contextlib.nullcontext():
-            for start in range(0, len(order), size):
-                chosen = order[start : start + size]
-                batch = trainer.data_collator([pairs[i].columns() for i in chosen])
-                batch = {key: value.to(model.device) for key, value in batch.items()}
-                mask = batch.pop("completion_mask")
-                labels = batch["input_ids"].masked_fill(mask == 0, IGNORE)
-                logs = model(**batch, labels=labels, fused_lm_head=True, use_cache=False).log_probs.sum(1)
-                better, worse = (side.tolist() for side in logs.chunk(2))
-                found.update(zip(chosen, zip(better, worse, strict=True), strict=True))
-    finally:
-        model.train(training)
-    return [found[i] for i in range(len(pairs))]
+    found = log_probabilities(trainer, pairs, trainer.data_collator, reference=reference)
+    return [(chosen, rejected) for chosen, rejected in found]
 
 
 def held_out(
@@ -302,15 +182,12 @@ def tokens_of(pairs: Sequence[EncodedPair]) -> dict[str, int]:
 
 def show(pair: EncodedPair, tokenizer: Any) -> dict[str, Any]:
     """One pair as the student sees it."""
-
-    def text(ids: list[int]) -> str:
-        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
-
-    prompt = text(pair.prompt_ids)
+    sides = (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)
+    prompt, chosen, rejected = (text_of(ids, tokenizer) for ids in sides)
     return {
         "where": pair.where,
-        "text": f"{prompt}⟦{text(pair.chosen_ids)}⟧\nrejected: ⟦{text(pair.rejected_ids)}⟧",
+        "text": f"{prompt}⟦{chosen}⟧\nrejected: ⟦{rejected}⟧",
         "tokens": len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids),
         "trained_tokens": len(pair.chosen_ids) + len(pair.rejected_ids),
-        "ends_with": text(pair.chosen_ids[-1:]),
+        "ends_with": text_of(pair.chosen_ids[-1:], tokenizer),
     }

@@ -11,24 +11,19 @@ What is left is described in `folder.py`: one adapter, that takes the place of t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distill.errors import Halted, InputError
-from distill.io import digest
+from distill.errors import InputError
 from distill.recipe import TrainConfig
 from distill.train import marking, pairing, student
-from distill.train.bases import remember, start_from
-from distill.train.board import board
-from distill.train.facts import run_facts
-from distill.train.folder import TrainResult, claim, finish, identity, last_checkpoint, remembered
+from distill.train.bases import start_from
+from distill.train.folder import TrainResult
 from distill.train.marked import MarkedData
 from distill.train.pairs import PairData
-from distill.train.ready import choose_attention, make_ready, restore
-from distill.train.template import use_template
-from distill.train.watch import Progress, Watch
+from distill.train.session import begin
+from distill.train.watch import Progress
 
 __all__ = ["train_preferences"]
 
@@ -65,73 +60,51 @@ def train_preferences(
     _refuse_unused(config)
     way: Any = marking if isinstance(data, MarkedData) else pairing
     things = "answers" if isinstance(data, MarkedData) else "pairs"
-    seed = config.seed if config.seed is not None else seed
-    started = time.monotonic()
     start = start_from(adapter, config.model or None) if adapter is not None else None
     place = start.base if start else student.locate(config.model)
     if start:
         config = config.model_copy(update={"model": place.name, "adapter": "qlora" if start.four_bit else "lora"})
-    base = student.weights_digest(place.folder)
-    remember(place, base)
     first = student.weights_digest(start.adapter) if start else None
-    known = identity(config, model=[place.name, base], adapter=first, data=data.digest, seed=seed)
-    finished = claim(out, known, overwrite=overwrite)
-    if finished is not None:
-        return TrainResult(out, finished)
-    student.offline()
-    from transformers import set_seed
-
-    tokenizer = student.load_tokenizer(place.folder)
-    template = use_template(tokenizer, start.adapter if start else None)
+    how: dict[str, Any] = {"progress": progress, "stop": stop, "overwrite": overwrite}
+    session = begin(config, place, out, seed=seed, adapter=first, data=data.digest, **how)
+    if isinstance(session, TrainResult):
+        return session
+    session.read_template(start.adapter if start else None)
+    tokenizer = session.tokenizer
     train, dropped = way.encode(data.train, tokenizer, max_length=config.max_length)
     watched, unwatched = way.encode(data.validation, tokenizer, max_length=config.max_length)
     if not train:
         raise InputError(f"all {dropped} {things} are longer than max_length ({config.max_length} tokens)")
-
-    def choose() -> tuple[str, str]:
-        if start and config.dtype == "auto" and start.dtype != "auto":
-            return start.dtype, "the adapter was trained so"
-        return student.choose_dtype(config.dtype)
-
-    dtype, why = remembered(out, choose)
-    set_seed(seed)
-    model = student.load_model(place.folder, dtype=dtype, four_bit=config.adapter == "qlora")
+    as_trained = start is not None and config.dtype == "auto" and start.dtype != "auto"
+    session.choose_dtype((start.dtype, "the adapter was trained so") if start and as_trained else None)
+    model = session.load()
     if start:
         model = student.load_adapter(model, start.adapter)
-    watch = Watch(progress=progress, stop=stop, log=out / "log.jsonl")
-    watch.board = board(out / "tensorboard") if config.tensorboard else None
-    checkpoints = out / "checkpoints"
     sizes: dict[str, Any] = {"rows": len(train), "watched": len(watched)}
     if way is marking:
         sizes["weights"] = marking.weights(config, train)
     trainer = way.build(
         config,
-        way.settings(config, checkpoints, seed=seed, dtype=dtype, **sizes),
+        way.settings(config, session.checkpoints, seed=session.seed, dtype=session.dtype, **sizes),
         model,
         tokenizer,
         train,
         watched,
-        watch,
-        peft=None if start else student.adapter_config(config.lora, model),
-        tolerance=0.02 if dtype == "bfloat16" else 1e-3,
+        session.watch,
+        peft=None if start else session.new_adapter(model),
+        tolerance=session.tolerance,
     )
-    fused = make_ready(trainer.model, config)
-    longest = max(row.longest for row in train)
-    attention = choose_attention(trainer.model, config, longest, sides=1 if way is marking else 2)
+    session.make_ready(trainer, max(row.longest for row in train), sides=1 if way is marking else 2)
     before = way.score(trainer, watched, reference=True)
-    resumed = last_checkpoint(checkpoints)
-    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-    if watch.stopped:
-        raise Halted(
-            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; saved in {checkpoints}",
-            hint="the same command continues from there",
-        )
+    session.run(trainer)
     after = way.score(trainer, watched)
-    restore(trainer.model)
-    notes = {"dtype": dtype, "four_bit": config.adapter == "qlora", "base_digest": base}
-    saved = student.save(trainer.model, tokenizer, out, base=place.name, template=template, trained=notes)
-    facts = run_facts(config, trainer, watch, started=started, resumed=resumed)
-    facts.update(
+    if isinstance(data, PairData):
+        counts: dict[str, Any] = {"dropped_equal": data.equal}
+    else:
+        counts = {"good_rows": sum(row.good for row in train), "mark_weights": sizes["weights"]}
+    return session.leave(
+        trainer,
+        data,
         rows=len(train),
         validation_rows=len(watched),
         dropped_long=dropped,
@@ -141,25 +114,10 @@ def train_preferences(
         preference=config.preference.model_dump(mode="json"),
         held_out=way.held_out(watched, before, after, beta=config.preference.beta),
         training={key: _late(trainer, f"rewards/{key}") for key in ("accuracies", "margins")},
-        data_digest=data.digest,
-        sources=list(data.sources),
         example=way.show(train[0], tokenizer),
-        model=place.name,
-        seed=seed,
-        dtype=dtype,
-        dtype_reason=why,
-        fused_layers=fused,
-        attention=attention,
-        template=digest(template.encode()),
         started_from=first,
-        weights_digest=student.weights_digest(saved),
-        identity=known,
+        **counts,
     )
-    if isinstance(data, PairData):
-        facts["dropped_equal"] = data.equal
-    else:
-        facts |= {"good_rows": sum(row.good for row in train), "mark_weights": sizes["weights"]}
-    return finish(out, facts)
 
 
 def _refuse_unused(config: TrainConfig) -> None:

@@ -21,8 +21,8 @@ from distill.train.loss import agrees, token_loss
 from distill.train.memory import free_memory, ran_out
 from distill.train.passes import cut, flat, fuller, gather, keeps_apart
 from distill.train.template import IGNORE, Encoded
-from distill.train.trainer import collate, ours
-from distill.train.watch import Watch, recorder
+from distill.train.trainer import assemble, collate, ours
+from distill.train.watch import Watch
 
 __all__ = ["build"]
 
@@ -41,7 +41,6 @@ def build(
 ) -> Any:
     """The trainer, ready for `.train()`."""
     from datasets import Dataset
-    from transformers import PrinterCallback
     from trl.trainer.sft_trainer import SFTTrainer
 
     packed = config.packing == "bfd"
@@ -112,7 +111,8 @@ def build(
             # On a GPU TRL's own loss scores trained positions only; under a wrapper (DDP, FSDP) the inner
             # modules must not be called past it.
             ours = self.args.device.type == "cpu" and self.accelerator.num_processes == 1
-            counts, shares = agrees(model, inputs, tolerance=tolerance) if ours else (False, False)
+            with self.accelerator.autocast():
+                counts, shares = agrees(model, inputs, tolerance=tolerance) if ours else (False, False)
             # Checkpointed layers run twice and must not append to a cache twice; noise is each row's own.
             alone = self.args.gradient_checkpointing or config.neftune is not None or packed
             self._plain, self._share = not counts, shares and not alone
@@ -126,7 +126,8 @@ def build(
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
             if self._plain is None or self._plain or return_outputs:
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            total = token_loss(model, inputs, share=self._share)
+            with self.accelerator.autocast():  # it wraps the model's own forward pass, which is not called here
+                total = token_loss(model, inputs, share=self._share)
             count = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"][:, 1:] != IGNORE).sum()
             return total / count
 
@@ -136,15 +137,7 @@ def build(
     def dataset(rows: Sequence[Encoded]) -> Any:
         return Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
 
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        data_collator=joined,
-        train_dataset=dataset(train),
-        eval_dataset=dataset(validation) if validation else None,
-        processing_class=tokenizer,
-        peft_config=peft,
-        callbacks=[recorder(watch)],
+    splits = dataset(train), dataset(validation) if validation else None
+    return assemble(
+        Trainer, splits, model=model, arguments=arguments, tokenizer=tokenizer, watch=watch, peft=peft, collate=joined
     )
-    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command's result
-    return trainer

@@ -10,6 +10,7 @@ straight line.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class Sizes:
     trainable: int
     step: int
     """Bytes at the peak of forward and backward pass beyond the parameters themselves, gradients included."""
+    largest: int
+    """Of the parameters that are trained, the largest tensor's: the optimiser works on one at a time."""
 
     def at(self, layers: int, second: Sizes) -> Sizes:
         """These being one layer's and `second` two layers': those of `layers`."""
@@ -50,7 +53,7 @@ class Sizes:
         def line(one: int, two: int) -> int:
             return one + (layers - 1) * (two - one)
 
-        names = ("parameters", "linear", "trainable", "step")
+        names = ("parameters", "linear", "trainable", "step", "largest")
         return Sizes(*(line(getattr(self, name), getattr(second, name)) for name in names))
 
 
@@ -88,7 +91,10 @@ def small_model(config: TrainConfig, model_config: Any, *, layers: int, dtype: s
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        how: dict[str, Any] = {"use_reentrant": False}
+        if model.device.type == "meta":  # torch restores its own autocast where layers run again, and not ours
+            how["context_fn"] = lambda: (contextlib.nullcontext(), _mixed(config, dtype, "meta", again=True))
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
         if config.adapter != "full":
             model.enable_input_require_grads()
     elif cpu and config.adapter != "full":
@@ -96,8 +102,26 @@ def small_model(config: TrainConfig, model_config: Any, *, layers: int, dtype: s
     return model.train()
 
 
-def one_step(config: TrainConfig, model: Any, shape: Shape, *, device: str) -> None:
-    """Forward and backward pass of one micro-batch, as `loss.py` computes it."""
+def one_step(
+    config: TrainConfig, model: Any, shape: Shape, *, device: str, dtype: str = "float32", backward: bool = True
+) -> None:
+    """Forward and backward pass of one micro-batch, as `loss.py` computes it.
+
+    Args:
+        device: `cpu`, `cuda`, or `meta`, which computes nothing.
+        dtype: of the training: full fine-tunes multiply in bfloat16 what they hold in float32.
+        backward: False: the forward pass alone.
+    """
+    import torch
+
+    with contextlib.nullcontext() if backward else torch.no_grad():
+        with _mixed(config, dtype, device):
+            loss = _loss(config, model, shape, device)
+        if backward:
+            loss.backward()
+
+
+def _loss(config: TrainConfig, model: Any, shape: Shape, device: str) -> Any:
     import torch
 
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -124,8 +148,57 @@ def one_step(config: TrainConfig, model: Any, shape: Shape, *, device: str) -> N
         with torch.no_grad():
             (logs.exp() * logs).sum(-1)
         loss = logs.gather(-1, rows.unsqueeze(-1)).sum()
-    del output, hidden, wanted, logits
-    loss.backward()
+    return loss
+
+
+def _mixed(config: TrainConfig, dtype: str, device: str, *, again: bool = False) -> Any:
+    """Mixed precision where the trainer has it (`trainer.arguments`).
+
+    Args:
+        again: for checkpointed layers that run again, one by one.
+    """
+    import torch
+
+    if dtype != "bfloat16" or config.adapter != "full":
+        return contextlib.nullcontext()
+    return _casting(keeps=not again) if device == "meta" else torch.autocast(device, dtype=torch.bfloat16)
+
+
+def _casting(*, keeps: bool) -> Any:
+    """Autocast for tensors without content, for which torch has none: products see bfloat16.
+
+    Args:
+        keeps: the copy of a weight is kept to the end of the forward pass.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+    from torch.utils._pytree import tree_map
+
+    products = {
+        *(torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.nn.functional.linear),
+        *(torch.Tensor.matmul, torch.Tensor.mm, torch.Tensor.bmm, torch.Tensor.addmm, torch.Tensor.__matmul__),
+    }
+
+    class Casting(TorchFunctionMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept: dict[int, Any] = {}
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func in products:
+                args, kwargs = tree_map(self._cast, (args, kwargs))
+            return func(*args, **(kwargs or {}))
+
+        def _cast(self, value):
+            if not isinstance(value, torch.Tensor) or value.dtype is not torch.float32:
+                return value
+            if not (keeps and value.is_leaf and value.requires_grad):
+                return value.bfloat16()
+            if id(value) not in self.kept:
+                self.kept[id(value)] = value.bfloat16()
+            return self.kept[id(value)]
+
+    return Casting()
 
 
 def _traced(
@@ -154,13 +227,13 @@ def _traced(
         counter = _counter()
         with counter:
             for _ in range(passes):
-                one_step(config, model, shape, device="meta")
+                one_step(config, model, shape, device="meta", dtype=dtype)
         peak: int = counter.peak
     count = sum(p.numel() for p in parameters)
-    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    trained = [p.numel() for p in parameters if p.requires_grad]
     del model, parameters
     gc.collect()
-    return Sizes(count, linear, trainable, peak)
+    return Sizes(count, linear, sum(trained), peak, max(trained))
 
 
 def _traced_attention() -> str:
@@ -182,6 +255,7 @@ def _traced_attention() -> str:
             return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 
     def forward(module, query, key, value, attention_mask, **_):
+        query, key = query.to(value.dtype), key.to(value.dtype)  # positions turn them in float32 under autocast
         groups = query.size(1) // key.size(1)
         key, value = (part.repeat_interleave(groups, 1) if groups > 1 else part for part in (key, value))
         return Attention.apply(query, key, value).transpose(1, 2).contiguous(), None

@@ -20,8 +20,9 @@ from distill.recipe import TrainConfig
 from distill.train import team
 from distill.train.order import sampler
 from distill.train.template import IGNORE
+from distill.train.watch import Watch, recorder
 
-__all__ = ["arguments", "collate", "ours", "settings"]
+__all__ = ["arguments", "assemble", "collate", "ours", "settings"]
 
 
 def collate(rows: Sequence[dict[str, list[int]]], pad: int) -> dict[str, Any]:
@@ -121,3 +122,40 @@ def ours(base: Any, lengths: Sequence[int], config: TrainConfig) -> Any:
             pass
 
     return Ours
+
+
+def assemble(
+    kind: Any,
+    data: Sequence[Any],
+    *,
+    model: Any,
+    arguments: Any,
+    tokenizer: Any,
+    watch: Watch,
+    peft: Any,
+    collate: Any = None,
+    **more: Any,
+) -> Any:
+    """The trainer of class `kind`, ready for `.train()`.
+
+    Args:
+        data: training and validation rows as datasets; None for no validation.
+        collate: from rows to a batch; None: the trainer's own.
+        more: what only this kind takes.
+    """
+    from transformers import PrinterCallback
+
+    train, validation = data
+    trainer = kind(
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=validation,
+        processing_class=tokenizer,
+        peft_config=peft,
+        callbacks=[recorder(watch)],
+        **({"data_collator": collate} if collate is not None else {}),
+        **more,
+    )
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command's result
+    return trainer

@@ -61,6 +61,8 @@ class Watch:
     trained: int = 0
     stopped: bool = False
     started: float = 0.0
+    cpu_started: float = 0.0
+    """CPU seconds of this process when the first update began."""
     first_step: int = 0
     task: float | None = None
     """The last score on the task metric."""
@@ -82,6 +84,7 @@ def recorder(watch: Watch) -> Any:
 
         def on_train_begin(self, args, state, control, **kwargs):
             watch.started = self.saved = watch.clock()
+            watch.cpu_started = time.process_time()
             watch.first_step = state.global_step
 
         def on_step_end(self, args, state, control, **kwargs):

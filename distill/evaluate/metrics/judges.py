@@ -23,7 +23,7 @@ from distill.errors import InputError, RunError, first_of
 from distill.evaluate.holdout import Item
 from distill.evaluate.metrics.base import AskedMetric, Counted, JudgeDesk, Reference, shares
 
-__all__ = ["Judge", "JudgePairwise"]
+__all__ = ["Judge", "JudgePairwise", "windowed"]
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Judge(AskedMetric):
     async def count_asking(
         self, items: Sequence[Item], predictions: Sequence[str], reference: Reference, desk: JudgeDesk
     ) -> Counted:
-        found = await _windowed(
+        found = await windowed(
             [
                 partial(desk.score, self.rubric, item.question, text, item.answer, self.teacher or "")
                 for item, text in zip(items, predictions, strict=True)
@@ -83,7 +83,7 @@ class JudgePairwise(AskedMetric):
                 hint=f"scored so far: {', '.join(reference.others) or 'none'}",
             )
         theirs = reference.others[other]
-        found = await _windowed(
+        found = await windowed(
             [
                 partial(self._one, desk, item, ours, text)
                 for item, ours, text in zip(items, predictions, theirs, strict=True)
@@ -124,7 +124,7 @@ def _given(found: Sequence[Any], name: str) -> Any:
     return np.array([float(value is not None) for value in found])
 
 
-async def _windowed(work: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+async def windowed(work: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
     """Results in order, at most `_WINDOW` under way. What stops one (a budget) stops all, and is raised."""
     room = asyncio.Semaphore(_WINDOW)
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from distill.errors import InputError
+from distill.evaluate import Item
+from distill.evaluate.counting import Drawable
 from distill.release.export import write_gguf
-from distill.release.llama import running
+from distill.release.llama import LlamaSystem, running
 from distill.release.proof import HARD_TEXTS, prove
 from distill.release.vocabulary import read_vocabulary
 from distill.train.student import load_tokenizer
@@ -265,3 +267,21 @@ def test_a_family_that_is_not_known_is_told(models: dict[str, Path], tmp_path: P
 def test_the_hard_texts_are_hard() -> None:
     assert any("\t" in text for text in HARD_TEXTS)
     assert any(ord(character) > 0xFFFF for text in HARD_TEXTS for character in text)
+
+
+@llama_cpp
+def test_a_file_is_drawn_from(models: dict[str, Path], tmp_path: Path) -> None:
+    """Draws differ from each other, and each is the same when it is made again."""
+    file = write_gguf(str(models["llama"]), tmp_path / "m.gguf", "f32").file
+    items = [Item(str(n), ({"role": "user", "content": f"message {n}"},), "") for n in range(3)]
+    system = LlamaSystem(file, str(models["llama"]), "small", max_tokens=12, latency_items=0)
+    assert isinstance(system, Drawable)
+
+    def texts(of: LlamaSystem) -> list[str]:
+        found = asyncio.run(of.answer(items, lambda _: None))
+        return [prediction.text for prediction in found.predictions]
+
+    first, again, second = (texts(system.drawing(number, 0.8)) for number in (0, 0, 1))
+    assert first == again
+    assert first != second
+    assert system.drawing(1, 0.8).about() != system.about()

@@ -35,24 +35,34 @@ def big_student(tmp_path: Path) -> Path:
     return make_tokenizer(make_model(tmp_path / "big", hidden_size=256, intermediate_size=1024, num_hidden_layers=4))
 
 
-@pytest.mark.parametrize("adapter", ["lora", "full"])
-def test_the_traced_step_is_what_a_step_allocates(big_student: Path, adapter: str) -> None:
+@pytest.mark.parametrize(
+    ("adapter", "dtype", "more"),
+    [
+        ("lora", "float32", {}),
+        ("full", "float32", {}),
+        ("full", "bfloat16", {}),
+        ("full", "bfloat16", {"gradient_checkpointing": True}),
+    ],
+)
+def test_the_traced_step_is_what_a_step_allocates(
+    big_student: Path, adapter: str, dtype: str, more: dict[str, Any]
+) -> None:
     """Torch's own count of the same step with real tensors, on four layers where two were traced."""
     import torch
     from transformers import AutoConfig
 
     from distill.train.tracing import Shape, _counter, one_step, small_model, trace  # pyright: ignore
 
-    chosen, shape = config(big_student, adapter=adapter), Shape(8, 40, 0, 64)
+    chosen, shape = config(big_student, adapter=adapter, **more), Shape(8, 40, 0, 64)
     loaded = AutoConfig.from_pretrained(big_student)
-    options: dict[str, Any] = {"dtype": "float32", "attention": "eager", "cpu": True}
+    options: dict[str, Any] = {"dtype": dtype, "attention": "eager", "cpu": True}
     sizes = trace(chosen, loaded, shape, **options)
     model = small_model(chosen, loaded, layers=4, **options)
     assert sizes.parameters == sum(p.numel() for p in model.parameters())
     assert sizes.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
     counter = _counter()
     with counter:
-        one_step(chosen, model, shape, device="cpu")
+        one_step(chosen, model, shape, device="cpu", dtype=dtype)
     assert sizes.step == pytest.approx(counter.peak, rel=0.03)
     assert next(p.grad for p in model.parameters() if p.requires_grad) is not None
     assert isinstance(model, torch.nn.Module)

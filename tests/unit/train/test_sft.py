@@ -170,6 +170,26 @@ def test_a_full_fine_tune_leaves_a_model_folder(student: Path, tmp_path: Path) -
         assert str(student.parent).encode() not in file.read_bytes(), file
 
 
+@pytest.mark.parametrize(("adapter", "kind"), [("full", "bfloat16"), ("full", "float32"), ("lora", "bfloat16")])
+def test_products_are_made_in_the_number_type_asked_for(
+    adapter: str, kind: str, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full fine-tune holds float32 and multiplies in bfloat16: accelerate's autocast has to reach our own loss."""
+    from distill.train import loss
+
+    honest, seen = loss.logits_of, set[str]()
+
+    def logits_of(causal: Any, states: Any) -> Any:
+        found = honest(causal, states)
+        seen.add(str(found.dtype).removeprefix("torch."))
+        return found
+
+    monkeypatch.setattr(loss, "logits_of", logits_of)
+    result = train(config(student, adapter=adapter, dtype=kind, max_steps=1), DATA, tmp_path, seed=1)
+    assert result.facts["own_loss"]
+    assert seen == {kind}
+
+
 def test_a_loss_that_is_not_finite_ends_the_training(student: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="the loss is nan at step"):
         train(config(student, learning_rate=1e30, max_steps=8, warmup=0), DATA, tmp_path, seed=1)
