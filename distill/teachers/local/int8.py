@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["Int8Linear", "Seen", "quantise", "works"]
+__all__ = ["Int8Linear", "Seen", "parts_of", "quantise", "works"]
 
 _LAYERS = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "gate_proj", "up_proj", "gate_up_proj")),
@@ -35,29 +35,32 @@ class Int8Linear(nn.Module):
     """Stands in for a `torch.nn.Linear`: (..., in) -> (..., out), in the type of what comes in.
 
     Args:
-        width: inputs that share their scales; left out: all. A huge value costs its own part precision and no other.
+        parts: the inputs are cut into so many, each with scales of its own: a huge value costs its own part precision
+            and no other.
     """
 
-    def __init__(self, layer: Any, seen: Seen, width: int | None = None) -> None:
+    def __init__(self, layer: Any, seen: Seen, parts: int = 1) -> None:
         super().__init__()
-        self._width = width or layer.in_features
+        # Found once: looking for the right one among its overloads takes as long as a small product.
+        self._product: Any = torch.ops.onednn.qlinear_pointwise.default
         self._parts: list[tuple[Any, Any]] = []
-        for part in layer.weight.detach().split(self._width, 1):
+        for part in layer.weight.detach().chunk(parts, 1):
             scale = (part.abs().amax(1).float() / 127).clamp_min(1e-12)
             rounded = (part.float() / scale.unsqueeze(1)).round_().to(torch.int8)
             self._parts.append((torch.ops.onednn.qlinear_prepack(rounded, None), scale))
         self._zeros = torch.zeros(layer.out_features, dtype=torch.int64)
-        self._bias = None if layer.bias is None else layer.bias.detach()
+        self._bias = None if layer.bias is None else layer.bias.detach().clone()
         self._seen = seen
 
     def forward(self, x: Any) -> Any:
-        total: Any = None
+        rounded, steps = self._seen.rounded(x, len(self._parts))
         kind = x.dtype if len(self._parts) == 1 else torch.float32
-        for (weight, scale), (rounded, step) in zip(self._parts, self._seen.rounded(x, self._width), strict=True):
-            y = torch.ops.onednn.qlinear_pointwise(
-                rounded, 1.0, _ZERO, weight, scale, self._zeros, None, 1.0, 0, kind, "none", [], ""
+        total: Any = None
+        for place, (weight, scale) in enumerate(self._parts):
+            y = self._product(
+                rounded[place], 1.0, _ZERO, weight, scale, self._zeros, None, 1.0, 0, kind, "none", [], ""
             )
-            total = y.mul_(step) if total is None else total.addcmul_(y, step)
+            total = y.mul_(steps[place]) if total is None else total.addcmul_(y, steps[place])
         if self._bias is not None:
             total.add_(self._bias)
         return total.to(x.dtype).view(*x.shape[:-1], -1)
@@ -68,19 +71,18 @@ class Seen:
 
     def __init__(self) -> None:
         self._of: tuple[Any, int] = (None, 0)
-        self._parts: list[tuple[Any, Any]] = []
+        self._result: tuple[Any, Any] = (None, None)
 
-    def rounded(self, x: Any, width: int) -> list[tuple[Any, Any]]:
-        """For each part of `width` inputs: (tokens, width) unsigned bytes and (tokens, 1) scales."""
-        if x is not self._of[0] or width != self._of[1]:
-            self._parts = []
-            for rows in x.reshape(-1, x.shape[-1]).split(width, 1):
-                low, high = torch.aminmax(rows, dim=1, keepdim=True)
-                scale = torch.maximum(high, -low).float().clamp_min_(1e-12).div_(127)
-                # Half is added because the cast cuts.
-                self._parts.append(((rows / scale).add_(_ZERO + 0.5).to(torch.uint8), scale))
-            self._of = (x, width)
-        return self._parts
+    def rounded(self, x: Any, parts: int) -> tuple[Any, Any]:
+        """(parts, tokens, in / parts) unsigned bytes and (parts, tokens, 1) scales."""
+        if x is not self._of[0] or parts != self._of[1]:
+            rows = x.reshape(-1, parts, x.shape[-1] // parts).transpose(0, 1)
+            low, high = torch.aminmax(rows, dim=-1, keepdim=True)
+            step = torch.maximum(high, -low).float().clamp_min_(1e-12).div_(127)
+            # Half is added because the cast cuts.
+            self._result = ((rows / step).add_(_ZERO + 0.5).to(torch.uint8).contiguous(), step)
+            self._of = (x, parts)
+        return self._result
 
 
 def quantise(model: Any) -> int:
@@ -90,9 +92,18 @@ def quantise(model: Any) -> int:
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if name in _LAYERS and isinstance(layer, nn.Linear):
-                setattr(parent, name, Int8Linear(layer, seen, _LAYERS[name]))
+                setattr(parent, name, Int8Linear(layer, seen, parts_of(layer.in_features, _LAYERS[name])))
                 count += 1
+    # What stays is copied out of the weights' file: as long as one tensor lies in its mapping, all of it is held.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
     return count
+
+
+def parts_of(inputs: int, width: int | None) -> int:
+    """Equal parts of about `width` inputs."""
+    most = 1 if width is None else max(1, inputs // width)
+    return next(parts for parts in range(most, 0, -1) if inputs % parts == 0)
 
 
 def works() -> bool:
