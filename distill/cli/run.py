@@ -100,6 +100,7 @@ class Allowed:
 def _road(path: Path, allowed: Allowed, *, directory: Path | None, new: bool, json: bool, quiet: bool) -> int:
     import time
 
+    from distill.io.memory import hand_back
     from distill.recipe import load_recipe
     from distill.studio.report import write_report
 
@@ -112,6 +113,7 @@ def _road(path: Path, allowed: Allowed, *, directory: Path | None, new: bool, js
     code = summary.exit_code
     if code == 0 and recipe.train is not None:
         result["train"] = train_run(recipe, summary.run, quiet=quiet, new_holdout=allowed.new_holdout)
+        hand_back()  # the holdout's models come next
     if code == 0 and recipe.evaluate is not None:
         scorecard, code = evaluate_run(recipe, summary.run, quiet=quiet, further=Further(allow_code=allowed.code))
         result["eval"] = scorecard

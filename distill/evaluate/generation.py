@@ -21,6 +21,7 @@ from distill.errors import Halted, InputError
 from distill.evaluate.holdout import Item
 from distill.evaluate.scorecard import Latency
 from distill.io import digest, loads
+from distill.io.memory import hand_back
 from distill.train.student import choose_dtype, load_model, load_tokenizer, locate, offline, weights_digest
 from distill.train.template import Encoder, stop_tokens, use_template
 
@@ -157,6 +158,8 @@ class Student:
         except asyncio.CancelledError:
             leave.set()
             raise
+        finally:
+            hand_back()
 
     def generate(self, items: Sequence[Item], progress: Callable[[int], None] = lambda _: None) -> Generated:
         """Answer every item.

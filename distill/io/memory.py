@@ -1,12 +1,14 @@
-"""How much main memory this process has needed, and how much there is."""
+"""How much main memory this process has needed, how much there is, and giving back what is free."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import resource
 import sys
 
-__all__ = ["available_memory", "peak_memory", "resident_memory"]
+__all__ = ["available_memory", "hand_back", "peak_memory", "resident_memory"]
 
 
 def peak_memory() -> int:
@@ -39,6 +41,16 @@ def available_memory() -> int:
             return min(free, int(most) - int(used.read())) if most != "max" else free
     except (OSError, ValueError):
         return free
+
+
+def hand_back() -> None:
+    """Give freed memory back to the system: between two models, where the allocator would keep gigabytes of the first.
+    Nothing where the C library has no way to (other than glibc)."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return
 
 
 def _kilobytes(file: str, field: str) -> int | None:

@@ -27,6 +27,7 @@ from typing import Any
 import orjson
 
 from distill.errors import FailureClass, InputError, RunError, TeacherError
+from distill.io.memory import hand_back
 from distill.io.threads import wait_briefly
 from distill.teachers.base import Reply
 from distill.teachers.local.batch import Batch, BatchRow
@@ -134,6 +135,7 @@ class TransformersEngine:
             self._inbox.put(None)
             await asyncio.to_thread(thread.join)
         self._model = self._tokenizer = self._batch = None
+        await asyncio.to_thread(hand_back)
 
     # --- the engine's own thread ---
 
