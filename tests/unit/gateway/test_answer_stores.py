@@ -134,6 +134,16 @@ async def test_answers_of_another_process_are_noticed(place: Place) -> None:
         assert two.get(key(1)) == record(1)
 
 
+async def test_doubles_of_a_batch_hide_no_answer_of_another_process(place: Place) -> None:
+    with place.open() as one, place.open() as two:
+        await two.put(record(5))
+        await asyncio.gather(one.put(record(1)), one.put(record(5)))  # the second is there already
+        await two.put(record(6))
+        await two.put(record(7))
+        await one.put(record(8))
+        assert [one.get(key(n)) for n in (5, 6, 7)] == [record(n) for n in (5, 6, 7)]
+
+
 async def test_money_is_summed_by_run_and_survives(place: Place) -> None:
     with place.open() as store:
         for n in range(4):
