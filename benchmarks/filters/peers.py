@@ -63,6 +63,16 @@ def main() -> None:
         print(json.dumps(told | quality(texts, edited, found)), flush=True)
 
 
+def meaning(path: str, model: str) -> None:
+    """`python peers.py meaning TEXTS.json MODEL`: what semhash removes of the texts, for filters-semantic."""
+    texts = json.loads(Path(path).read_bytes())
+    importlib.import_module("semhash")
+    begin = _cpu()
+    found = list(semhash(texts, model))
+    spent = _cpu() - begin
+    print(json.dumps({"cpu": spent, "removed": [[row, match[0]] for row, match in enumerate(found) if match]}))
+
+
 def quality(texts: list[str], edited: list[int], found: list[Sequence[int]]) -> dict[str, object]:
     """What was found by kind of row, and how many of the removed rows are not alike enough to what they repeat."""
     gone = [bool(matches) for matches in found]
@@ -210,4 +220,4 @@ def _hash(data: bytes) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    meaning(*sys.argv[2:]) if sys.argv[1] == "meaning" else main()
