@@ -35,8 +35,8 @@ def merge(
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Rows for the parity, where there is no holdout.")] = None,
     schema: Annotated[Path | None, typer.Option("--schema", help="JSON Schema that json_valid asks for.")] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest answer.")] = 128,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Prompts answered at once.")] = 32,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer.")] = 128,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts answered at once.")] = 32,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a merged model in --out.")] = False,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="Of shards: the recipe file, where it is not where they had it.")
