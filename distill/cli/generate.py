@@ -53,7 +53,9 @@ def generate(
     ] = None,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Only this part of the plan; `distill merge` unites the N parts."),
+        typer.Option(
+            "--shard", metavar="I/N", help="Only this part of the plan; `distill unite` puts the N parts together."
+        ),
     ] = None,
     metrics: Annotated[
         str | None,

@@ -117,7 +117,8 @@ def test_a_new_workspace_works_at_once(tmp_path: Path) -> None:
     assert all(row["chosen"] != row["rejected"] for row in pairs)
 
     (folder / "recipes/reasoning.yaml").write_text("mine")
-    distill("init", "my work", cwd=tmp_path)
+    again = distill("init", "my work", "--json", cwd=tmp_path).json
+    assert again == {"workspace": "my work", "written": []}
     assert (folder / "recipes/reasoning.yaml").read_text() == "mine"
 
 
@@ -337,6 +338,24 @@ def test_missing_things_are_named(tmp_path: Path) -> None:
     assert "topics.1: the name should be text, not 1; write it in quotes" in said
 
 
+def test_check_finds_what_generate_would_refuse(tmp_path: Path) -> None:
+    bad = {
+        "base_url": ("http://me:pass-word-1234@127.0.0.1:9/v1", "base_url: holds a user name or password"),
+        "api_key": ("no such\nkey", "api_key: the key is empty, or holds characters that no key has"),
+        "headers": ({"X Y": "z"}, "headers.X Y: not fit for an HTTP header"),
+    }
+    for field, (value, words) in bad.items():
+        teacher = {"provider": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m", "simulate": {}}
+        recipe = rehearsal(tmp_path, teacher={**teacher, "price": {"input": 1, "output": 1}, field: value})
+        for command in ("check", "generate"):
+            said = distill(command, recipe, cwd=tmp_path, code=2).text
+            assert f"teachers.main.{words}" in " ".join(said.split())
+            assert "pass-word" not in said
+    plan = {"taxonomy": "taxonomies/probe.yaml", "target": 8, "adversarial_share": 0.3}
+    recipe = rehearsal(tmp_path, plan=plan)
+    assert distill("check", recipe, cwd=tmp_path, code=2).text.count("names no adversarial kind") == 1
+
+
 def test_a_key_in_the_recipe_is_advised_against_and_shown_nowhere(tmp_path: Path, teacher: Any) -> None:
     recipe = rehearsal(tmp_path, teacher=served_by(teacher, api_key=CANARY))
     checked = distill("check", recipe, cwd=tmp_path)
@@ -384,7 +403,7 @@ def test_a_run_directory_that_is_something_else_is_left_alone(tmp_path: Path) ->
     error = distill("generate", recipe, "--run", "file/below", "--json", cwd=tmp_path, code=None)
     assert error.code in (1, 2)
     assert "Not a directory" in error.json["message"]
-    assert "Not a directory" in distill("init", "file", cwd=tmp_path, code=1).stderr
+    assert "file: is a file" in distill("init", "file", cwd=tmp_path, code=2).stderr
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------------
