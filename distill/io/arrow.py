@@ -1,9 +1,9 @@
 """Arrow without pandas, as long as nobody wants a data frame.
 
-Of the first value that Arrow converts it asks whether it is a pandas object, and imports pandas to find out: a quarter of
-a second and 35 MB of every run. It asks once: when pandas cannot be imported it goes on without, and looks again when
-somebody makes a data frame. In between a pandas object counts as any other sequence, so code that may bring one along
-wants `with_pandas` first.
+Of the first value that Arrow converts it asks whether it is a pandas object, and imports pandas to find out: a quarter
+of a second and 35 MB of every run. It asks once: when pandas cannot be imported it goes on without, and looks again
+when somebody makes a data frame. In between a pandas object counts as any other sequence, so code that may bring one
+along wants `with_pandas` first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How a batch of answers is committed to SQLite: one `BEGIN IMMEDIATE` transaction on the writer's own connection.
 
-Many rows go into one statement, and there are few statements. Python's `sqlite3` lets go of the interpreter's lock twice
-for each, and a thread that asks for it back waits until a busy event loop's turn is over: row by row, the answers of a
-burst stood in memory for that many turns, and a kill would have lost them.
+Many rows go into one statement, and there are few statements. Python's `sqlite3` lets go of the interpreter's lock
+twice for each, and a thread that asks for it back waits until a busy event loop's turn is over: row by row, the answers
+of a burst stood in memory for that many turns, and a kill would have lost them.
 """
 
 from __future__ import annotations
