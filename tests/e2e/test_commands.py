@@ -417,6 +417,17 @@ def test_a_server_that_reports_no_usage_cannot_pass_the_cap(tmp_path: Path, teac
     assert "that may have been billed" in stopped.stderr
 
 
+@pytest.mark.parametrize("gone", ["rejected.parquet", "failed.parquet", "metrics.json", "dataset/README.md", "dataset"])
+def test_what_is_gone_of_a_complete_run_is_written_again(tmp_path: Path, gone: str) -> None:
+    recipe = rehearsal(tmp_path)
+    made = distill("generate", recipe, "--json", cwd=tmp_path).json
+    path = Path(made["run"]) / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    again = distill("generate", recipe, "--json", cwd=tmp_path).json
+    assert (again["run"], again["kept"], again["requests"]) == (made["run"], made["kept"], 0)
+    assert path.exists()
+
+
 # -- what is shown ---------------------------------------------------------------------------------------------------
 
 
