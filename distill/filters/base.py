@@ -28,6 +28,7 @@ __all__ = [
     "Meeting",
     "Persisting",
     "Preparing",
+    "Remembering",
     "Reporting",
     "Rewriter",
     "Rewritten",
@@ -134,6 +135,18 @@ class Persisting(Protocol):
 
     def save(self, folder: Path | None = None) -> None:
         """Write it, where the step names an index: to that file, or into `folder` under the step's name."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A filter that holds something of every row it has kept: what of a run's memory grows with the rows."""
+
+    name: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held of them now, without what is mapped from disk."""
         ...
 
 

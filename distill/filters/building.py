@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from distill.filters.decontamination.doubts import Opinion
     from distill.filters.decontamination.meaning import Late
 
-__all__ = ["FilterContext", "build_chain"]
+__all__ = ["FilterContext", "build_chain", "names_of"]
 
 _FILTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "exact": ("near.exact", "ExactFilter", ("seeds", "folder")),
@@ -88,7 +88,7 @@ def build_chain(steps: Sequence[FilterStep], context: FilterContext | None = Non
                 field="index",
                 hint="put the pii step before this one",
             )
-    return Chain([_build(step, name, context) for step, name in zip(steps, _names(steps), strict=True)])
+    return Chain([_build(step, name, context) for step, name in zip(steps, names_of(steps), strict=True)])
 
 
 def _build(step: FilterStep, name: str, context: FilterContext) -> Filter:
@@ -139,8 +139,12 @@ def _encoder(step: DecontaminateStep, context: FilterContext) -> Late | None:
     return Late(lambda: load_embedder(model, folder=context.folder, note=context.note))
 
 
-def _names(steps: Sequence[FilterStep]) -> list[str]:
-    """One name a step: its own, else its kind, numbered from the second of a kind on."""
+def names_of(steps: Sequence[FilterStep]) -> list[str]:
+    """One name a step: its own, else its kind, numbered from the second of a kind on.
+
+    Raises:
+        InputError: two steps have the same name.
+    """
     names: list[str] = [step.name for step in steps if step.name is not None]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -22,7 +22,17 @@ from numpy.typing import NDArray
 
 from distill.dataset import Fate
 from distill.dataset.schema import FATE_FIELDS, VERDICTS_FIELD
-from distill.filters.base import Calibrating, Filter, Persisting, Preparing, Reporting, Rewriter, Verdicts, naming
+from distill.filters.base import (
+    Calibrating,
+    Filter,
+    Persisting,
+    Preparing,
+    Remembering,
+    Reporting,
+    Rewriter,
+    Verdicts,
+    naming,
+)
 
 __all__ = ["Chain", "ChainVerdicts"]
 
@@ -126,6 +136,12 @@ class Chain:
         """Values that filters replaced so far, by kind."""
         total: Counter[str] = sum((step.counts for step in self.rewriters), Counter())
         return dict(sorted(total.items()))
+
+    @property
+    def remembered(self) -> dict[str, int]:
+        """Bytes that filters hold of the rows they have kept, by filter."""
+        held = {step.name: step.nbytes for step in self.steps if isinstance(step, Remembering)}
+        return {name: size for name, size in held.items() if size}
 
     @property
     def needs_sample(self) -> bool:

@@ -124,7 +124,7 @@ def filter_file(
                 open_journal(journal, lambda: key_of(source, steps, context, options), report.notes.append)
             )
         if workers > 1:
-            run.pool = held.enter_context(open_pool(workers))
+            run.pool = held.enter_context(open_pool(workers, Orders.early(steps, context)))
         try:
             run.all()
         except InputError as error:
@@ -179,9 +179,12 @@ class _Run:
     def all(self) -> None:
         report, steps = self.report, self.steps
         needed = required(steps)
-        opened = self._open(frozenset(name for fields in needed for name in fields))
         ranking = declared(steps)
-        chain = build_chain(steps, self.context)
+        # Other processes take a while to start, in which this one has something to do.
+        chain = None if self.pool is None else build_chain(steps, self.context)
+        opened = self._open(frozenset(name for fields in needed for name in fields))
+        if chain is None:
+            chain = build_chain(steps, self.context)
         report.notes += [*cost_notes(steps), *self._unused()]
         names = verdict_names(opened, self.skip, report.notes)
         self._calibrate(opened, chain)
@@ -294,6 +297,7 @@ class _Run:
         report.steps = dict(chain.cpu_seconds)
         report.masked = chain.masked
         report.peak_mb = peak_memory() / (1 << 20)
+        report.remembered = chain.remembered
         self.progress(report)
 
 
