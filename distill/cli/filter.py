@@ -98,6 +98,10 @@ def filter_(
     from distill.io.conversion import without_pandas
     from distill.recipe import EvalSet, load_chain
 
+    if source.is_dir():
+        raise InputError(
+            "is a folder", path=source, hint="name one file; several files of one kind can be joined first"
+        )
     if not source.is_file():
         raise InputError("no such file", path=source)
     steps = load_chain(chain, Path.cwd())

@@ -9,7 +9,8 @@ A few filters change rows besides: see `Rewriter`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -17,6 +18,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from distill.errors import InputError
 
 __all__ = [
     "Bookkeeping",
@@ -31,6 +34,7 @@ __all__ = [
     "Rewritten",
     "Sharing",
     "Verdicts",
+    "naming",
 ]
 
 
@@ -201,6 +205,17 @@ class Bookkeeping(Protocol):
     def add_books(self, books: dict[str, Any]) -> None:
         """Count what a copy has entered; called in the order of the rows."""
         ...
+
+
+@contextmanager
+def naming(name: str) -> Generator[None]:
+    """Errors of a step are said with its name; one that names a file is about that file."""
+    try:
+        yield
+    except InputError as error:
+        if error.path is not None:
+            raise
+        raise type(error)(f"{name}: {error.message}", hint=error.hint) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from distill.assets import find
 from distill.errors import InputError
-from distill.filters.base import Filter
+from distill.filters.base import Filter, naming
 from distill.filters.chain import Chain
 from distill.filters.near.survivors import declared
 from distill.recipe import (
@@ -92,6 +92,11 @@ def build_chain(steps: Sequence[FilterStep], context: FilterContext | None = Non
 
 
 def _build(step: FilterStep, name: str, context: FilterContext) -> Filter:
+    with naming(name):
+        return _made(step, name, context)
+
+
+def _made(step: FilterStep, name: str, context: FilterContext) -> Filter:
     if isinstance(step, DiversityStep):
         raise InputError(
             "diversity chooses from a whole set, and a run counts and hands out its rows while it goes on",
