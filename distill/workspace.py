@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.assets import shipped
+from distill.errors import InputError
 from distill.io import write_bytes
 
 __all__ = ["create"]
@@ -13,7 +14,13 @@ _FOLDERS = ("recipes", "taxonomies", "prompts", "filters", "train", "data")
 
 
 def create(folder: Path) -> list[Path]:
-    """Copy the shipped assets into `folder`; files that exist are not touched. Returns what was written."""
+    """Copy the shipped assets into `folder`; files that exist are not touched. Returns what was written.
+
+    Raises:
+        InputError: `folder` is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError("is a file", path=folder, hint="name a folder")
     written: list[Path] = []
     for name in _FOLDERS:
         root = shipped(name)

@@ -21,6 +21,7 @@ from distill.cli import merge as merge_command
 from distill.cli import releases as releases_command
 from distill.cli import serve as serve_command
 from distill.cli import train as train_command
+from distill.cli import unite as unite_command
 from distill.cli.console import err, print_error
 from distill.cli.doctor import doctor
 from distill.errors import DistillError, InputError, RunError
@@ -54,6 +55,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "preview": preview.preview,
     "estimate": estimate.estimate,
     "generate": generate.generate,
+    "unite": unite_command.unite,
     "filter": filter_command.filter_,
     "train": train_command.train,
     "eval": eval_command.evaluate,

@@ -53,7 +53,9 @@ def generate(
     ] = None,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Only this part of the plan; `distill merge` unites the N parts."),
+        typer.Option(
+            "--shard", metavar="I/N", help="Only this part of the plan; `distill unite` puts the N parts together."
+        ),
     ] = None,
     metrics: Annotated[
         str | None,
@@ -105,8 +107,10 @@ def generate_run(
 ) -> Summary:
     """Drive a run from the terminal and say how it ended; returns its `Summary`."""
     from distill.engine import open_run
+    from distill.io.arrow import without_pandas
     from distill.planning import Shard
 
+    without_pandas()
     part = Shard.parse(shard) if shard is not None else None
     told = _hook(hook) if hook is not None else None
     session = open_run(path, run=run, new=new, detach=detach, hook=told, shard=part)
@@ -187,6 +191,8 @@ def show_summary(summary: Summary) -> None:
     asked = f"{summary.requests} requests, {summary.resumed_answers} from the store{store}"
     err.print(f"planned {counts['planned']} = {fates}")
     err.print(f"  {money(summary.cost_usd)}   {duration(summary.seconds)}   {asked}")
+    if summary.unknown_cost_usd:
+        err.print(f"  and at most {money(summary.unknown_cost_usd)} that may have been billed: nobody said how much")
     for name, teacher in summary.teachers.items():
         if teacher.get("parked"):
             times = "once" if teacher["parked"] == 1 else f"{teacher['parked']} times"

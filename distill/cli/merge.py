@@ -1,4 +1,4 @@
-"""`distill merge`: an adapter becomes part of its base's weights, or the shards of a run become one run."""
+"""`distill merge`: an adapter becomes part of its base's weights. Given run directories, it is `distill unite`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from distill.cli.console import err, print_json, run_loop, safe
-from distill.cli.generate import show_summary
+from distill.cli.console import JsonOption, QuietOption, err, print_json, run_loop, safe
+from distill.cli.unite import unite_runs
 from distill.errors import GateFailed, InputError
 
 __all__ = ["merge", "raise_failed", "show_gates"]
 
 
 def merge(
-    out: Annotated[Path, typer.Option("--out", help="Where the merged model, or the merged run, goes.")],
-    runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUN]...", help="Run directories of all shards: unite them.")
-    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where the merged model goes.")],
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN", hidden=True)] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="The adapter's base: a catalogue name or a model folder.")
     ] = None,
@@ -38,30 +36,24 @@ def merge(
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer.")] = 128,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts answered at once.")] = 32,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a merged model in --out.")] = False,
-    recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="Of shards: the recipe file, where it is not where they had it.")
-    ] = None,
-    partial: Annotated[
-        bool, typer.Option("--partial", help="Of shards: unite what is there, though some are missing.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    recipe: Annotated[Path | None, typer.Option("--recipe", hidden=True)] = None,
+    partial: Annotated[bool, typer.Option("--partial", hidden=True)] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Merge an adapter into its base, or the shards of a run into one run.
+    """Merge an adapter into its base.
 
     The adapter of a 4-bit base is merged both into the full-precision base and into the dequantised one; the better of
     the two is kept. Exit code 4 where a gate fails: by default when the merged model is not the adapter any more.
 
-    With run directories in place of --model and --adapter: the answers of all shards come into one store, and the
-    whole recipe is replayed from it into --out, with its filters across all rows. Exit code 3 where rows are still
-    missing; the command that asks for them is printed.
+    The shards of a run are united by `distill unite`; `distill merge RUN… --out DIR` is the same.
     """
     if runs:
         given: dict[str, object] = {"--model": model, "--adapter": adapter, "--holdout": holdout, "--data": data}
         given |= {"--metric": metric, "--gate": gate, "--schema": schema, "--overwrite": overwrite}
         if named := [name for name, value in given.items() if value]:
             raise InputError(f"goes with an adapter, not with run directories ({runs[0]}, …)", field=named[0])
-        raise typer.Exit(_shards(runs, out, recipe=recipe, partial=partial, json=json, quiet=quiet))
+        raise typer.Exit(unite_runs(runs, out, recipe=recipe, partial=partial, json=json, quiet=quiet))
     if recipe is not None or partial:
         raise InputError("goes with the run directories of shards", field="--recipe" if recipe else "--partial")
     if model is None or adapter is None:
@@ -98,24 +90,6 @@ def merge(
     if json:
         print_json(facts)
     raise_failed(facts["gates"], f"the figures are in {facts['merge_json']}")
-
-
-def _shards(runs: list[Path], out: Path, *, recipe: Path | None, partial: bool, json: bool, quiet: bool) -> int:
-    from distill.engine.unite import merge_shards
-    from distill.studio.report import write_report
-
-    merged = run_loop(merge_shards(runs, out, recipe=recipe, partial=partial))
-    write_report(merged.summary.run)
-    if not quiet:
-        show_summary(merged.summary)
-        for reason, count in merged.lost.items():
-            err.print(f"  not taken over from a shard: {count:,} rows,", safe(reason))
-        if merged.short:
-            err.print(f"  {merged.short:,} rows short of the target; to ask for them:")
-            err.print(safe(f"  {merged.fill}"))
-    if json:
-        print_json(merged.as_json())
-    return merged.summary.exit_code
 
 
 def show_gates(gates: list[dict[str, Any]]) -> None:

@@ -15,7 +15,8 @@ from distill.errors import InputError
 from distill.filters.cost import cost_notes
 from distill.gateway import Address, price_for
 from distill.models import path as model_path
-from distill.recipe import Recipe, literal_secret, resolve_secret
+from distill.recipe import Recipe, literal_secret
+from distill.teachers import make_teacher
 
 __all__ = ["Finding", "check"]
 
@@ -40,7 +41,8 @@ def check(recipe: Recipe, *, workspace: Path | None = None) -> list[Finding]:
         try:
             findings.extend(part(prepared))
         except InputError as error:
-            findings.append(Finding("error", part.__name__.strip("_"), str(error)))
+            if all(finding.detail != str(error) for finding in findings):
+                findings.append(Finding("error", part.__name__.strip("_"), str(error)))
     return findings
 
 
@@ -89,15 +91,15 @@ def _teachers(prepared: Prepared) -> Iterator[Finding]:
     recipe = prepared.recipe
     for name, teacher in recipe.teachers.items():
         where = f"teachers.{name}"
-        if teacher.api_key is not None:
-            try:
-                resolve_secret(teacher.api_key)
-            except LookupError as error:
-                yield Finding("error", where, f"api_key: the environment variable {error.args[0]} is not set")
-            if literal_secret(teacher.api_key):
-                yield Finding("warn", where, "api_key stands in the recipe: write ${NAME} and set the variable instead")
         if teacher.provider == "local":
             model_path(teacher.model)
+        else:
+            try:
+                make_teacher(name, teacher)
+            except InputError as error:
+                yield Finding("error", where, str(error))
+        if literal_secret(teacher.api_key):
+            yield Finding("warn", where, "api_key stands in the recipe: write ${NAME} and set the variable instead")
         if teacher.provider == "simulated":
             yield Finding("warn", where, "simulated: a rehearsal, no real answers")
         price = price_for(teacher)

@@ -61,7 +61,7 @@ def open_run(
         recipe = recipe.model_copy(update={"hook": hook})
     prepared = prepare(recipe, workspace=Path(workspace) if workspace is not None else None)
     if run is not None:
-        directory = RunDir(Path(run))
+        directory = RunDir(Path(run).absolute())
     else:
         directory = find_run(prepared.workspace, name_of(recipe.name, shard), prepared.inputs, new=new)
     origin = origin_of(recipe, shard, directory.path, file)
@@ -88,25 +88,23 @@ async def generate(
         RunError: the run cannot go on.
     """
     session = open_run(recipe, run=run, workspace=workspace, new=new)
-    batches: asyncio.Queue[list[Row]] = asyncio.Queue(_AHEAD)
+    batches: asyncio.Queue[list[Row] | None] = asyncio.Queue(_AHEAD)
     left = False
 
-    async def emit(rows: list[Row]) -> None:
+    async def emit(rows: list[Row] | None) -> None:
         if not left:
             await batches.put(rows)
 
-    task = asyncio.create_task(_execute(session, emit))
+    async def work() -> Summary:
+        try:
+            return await _execute(session, emit)
+        finally:
+            await emit(None)
+
+    task = asyncio.create_task(work())
     try:
-        while True:
-            taking = asyncio.create_task(batches.get())
-            await asyncio.wait({task, taking}, return_when=asyncio.FIRST_COMPLETED)
-            if not taking.done():
-                taking.cancel()
-                break
-            for row in taking.result():
-                yield row
-        while not batches.empty():
-            for row in batches.get_nowait():
+        while (batch := await batches.get()) is not None:
+            for row in batch:
                 yield row
         _raise_unless_complete(await task)
     finally:

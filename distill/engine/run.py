@@ -14,40 +14,31 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from distill.dataset import Row
 from distill.engine.accounting import Account
 from distill.engine.conclude import conclude
-from distill.engine.decide import Decider, Outcome
+from distill.engine.decide import Decider
 from distill.engine.description import begun, check_same
 from distill.engine.events import Progress, Summary
 from distill.engine.export import export
-from distill.engine.futile import Futility
+from distill.engine.filling import Emit, Filling
 from distill.engine.hook import Hook, ended
 from distill.engine.ledger import Ledger
 from distill.engine.log import RunLog
 from distill.engine.prepare import Prepared
-from distill.engine.pump import Pump
-from distill.engine.rounds import plan_round
 from distill.engine.rundir import RunDir
-from distill.engine.session import SlotAsk, batching_of, secrets_of, teachers_used, width
-from distill.engine.shards import SealedTeacher, apart_from, budget_of, first_round, teachers_of
+from distill.engine.session import batching_of, secrets_of, teachers_used
+from distill.engine.shards import SealedTeacher, apart_from, budget_of, teachers_of
 from distill.engine.standing import Standing
 from distill.engine.verdicts import verdicts_by
-from distill.errors import AnswerError, DistillError, Halted, InputError, RunError, TeacherError, first_of
+from distill.errors import Halted, InputError, RunError, first_of
 from distill.filters.near.survivors import declared
 from distill.gateway import Event, Gateway
 from distill.io.disk import disk_error
 from distill.io.redact import Redactor
-from distill.methods import Method
-from distill.planning import Shard, Slot
+from distill.planning import Shard
 from distill.teachers import make_teacher
 
 __all__ = ["Run"]
-
-Emit = Callable[[list[Row]], Awaitable[None]]
-
-_BATCH = 256  # outcomes judged together: filters are vectorised, and the loop gets its turn in between
-_WINDOW = 4096  # outcomes a fast worker may be ahead of the slowest
 
 
 class Run:
@@ -56,7 +47,7 @@ class Run:
     Args:
         detach: end as soon as everything waits for batches at the providers.
         shard: the part of the plan that this run is.
-        sealed: ask nobody: slots whose answers are not stored stay pending (`distill merge`).
+        sealed: ask nobody: slots whose answers are not stored stay pending (`distill unite`).
         origin: what `run.json` says besides, of a shard or of a merged run.
     """
 
@@ -81,9 +72,8 @@ class Run:
         self._clock, self._sleep = clock, sleep
         self._shard, self._sealed = shard, sealed
         self._origin = dict(origin or {})
-        self._planner = prepared.planner(shard)
-        self._by_leaf = recipe.plan.balance == "leaf"
-        self._account = Account.open(self._planner.quota(recipe.plan.target))
+        planner = prepared.planner(shard)
+        self._account = Account.open(planner.quota(recipe.plan.target))
         self._standing = Standing(self._account, target=self._account.target, clock=clock)
         keys = (*secrets_of(recipe), *prepared.store_secrets())
         self._hook = Hook(recipe.hook, folder=recipe.folder, secrets=keys) if recipe.hook is not None else None
@@ -91,25 +81,26 @@ class Run:
         self._redactor = Redactor(self.secrets)
         self._log = RunLog(directory.log, self._redactor)
         self._gateway: Gateway | None = None
-        self._pump: Pump[Slot, Outcome] | None = None
-        self._halt: DistillError | None = None
-        self._deciding = True
-        self._missing = 0  # slots of a sealed run whose answers are not stored
         self._store_bytes = 0
-        self._futility = Futility()
         self._ledger = Ledger()
-        self._keep = declared(prepared.steps)
+        self._filling = Filling(
+            prepared,
+            planner,
+            self._account,
+            ledger=self._ledger,
+            log=self._log,
+            shard=shard,
+            sealed=sealed,
+            decided=self._standing.decided,
+        )
 
     # -- from outside ------------------------------------------------------------------------------------------
 
     def drain(self, reason: str = "interrupted") -> None:
         """Send nothing more; what is in flight is stored and decided, then `execute` returns."""
-        if self._halt is None:
-            self._halt = Halted(reason, hint="the same command continues the run")
+        self._filling.stop(Halted(reason, hint="the same command continues the run"))
         if self._gateway is not None:
             self._gateway.drain()
-        if self._pump is not None:
-            self._pump.stop()
 
     def progress(self) -> Progress:
         """Where the run stands now."""
@@ -140,7 +131,7 @@ class Run:
         if description is None:
             return None
         check_same(description, self.prepared, self._shard, self.directory.path)
-        if description.get("state") != "complete" or not self.directory.rows.is_file():
+        if description.get("state") != "complete" or not self.directory.whole():
             return None
         if description["recipe"].get("dataset") != self.prepared.recipe.public()["dataset"]:
             return None  # the same rows, other training files: replayed for nothing
@@ -210,8 +201,8 @@ class Run:
                 self._account,
                 self.directory.path,
                 target=self._account.target,
-                by_leaf=self._by_leaf,
-                keep=self._keep,
+                by_leaf=recipe.plan.balance == "leaf",
+                keep=declared(self.prepared.steps),
             ) as decider:
                 await self._ask_and_decide(gateway, decider, emit)
                 with contextlib.suppress(RunError):  # a figure for people
@@ -232,7 +223,7 @@ class Run:
             self._account,
             gateway,
             ledger=self._ledger,
-            halt=self._halt,
+            halt=self._filling.halt,
             seconds=self._standing.seconds,
             redactor=self._redactor,
             store_bytes=self._store_bytes,
@@ -245,118 +236,32 @@ class Run:
             summary = summary.with_rows_of(earlier)
         self.summary = summary
         self._finish(description, summary)
-        if summary.state == "failed" and self._halt is not None:
-            raise self._halt
+        if summary.state == "failed" and self._filling.halt is not None:
+            raise self._filling.halt
         return summary
 
     def _broke_off_before(self, earlier: Summary) -> bool:
         """Whether this session ended in the middle of replaying an earlier one, whose rows are still there."""
-        return self._halt is not None and self._account.kept < earlier.counts["kept"] and self.directory.rows.is_file()
+        return (
+            self._filling.halt is not None
+            and self._account.kept < earlier.counts["kept"]
+            and self.directory.rows.is_file()
+        )
 
     async def _ask_and_decide(self, gateway: Gateway, decider: Decider, emit: Emit | None) -> None:
         try:
             async with gateway:
-                if self._halt is not None:  # interrupted while the teachers were starting
+                if self._filling.halt is not None:  # interrupted while the teachers were starting
                     gateway.drain()
                 if self._sealed:
                     gateway.seal()
-                await self._rounds(gateway, decider, self.prepared.method(), emit)
+                await self._filling.run(gateway, decider, self.prepared.method(), emit)
         except* RunError as group:
             # Nothing more can be asked or stored; what was decided is good, and is written.
             error = first_of(group)
             if isinstance(error, RunError):
-                self._stop(error)
-                self._halt = error  # it also counts the answers that could not be stored
-
-    async def _rounds(self, gateway: Gateway, decider: Decider, method: Method, emit: Emit | None) -> None:
-        account, plan = self._account, self.prepared.recipe.plan
-        first = first_round(self.prepared, self._shard, rows_per_slot=method.rows_per_slot) if self._shard else {}
-        while account.kept < account.target and account.rounds < plan.max_rounds and self._halt is None:
-            wanted = plan_round(account, rows_per_slot=method.rows_per_slot, expected_yield=plan.expected_yield)
-            wanted, first = first or wanted, {}
-            if not wanted:
-                break
-            account.rounds += 1
-            before, missing = {leaf: account.leaves[leaf].kept for leaf in wanted}, self._missing
-            self._log.write("round", round=account.rounds, slots=sum(wanted.values()), leaves=len(wanted))
-            await self._round(wanted, gateway, decider, method, emit)
-            for leaf, kept in before.items():
-                count = account.leaves[leaf]
-                count.slots += wanted[leaf]
-                count.barren_rounds = 0 if count.kept > kept else count.barren_rounds + 1
-            self._log.write("round_end", round=account.rounds, **account.as_json())
-            if self._missing - missing == sum(wanted.values()):
-                break  # a sealed run: nothing more is stored
-        if self._missing and account.kept < account.target:
-            self._stop(Halted(f"{self._missing:,} slots of the plan have no stored answer"))
-
-    async def _round(
-        self,
-        wanted: dict[tuple[str, ...], int],
-        gateway: Gateway,
-        decider: Decider,
-        method: Method,
-        emit: Emit | None,
-    ) -> None:
-        slots = sum(wanted.values())
-        undecided = slots + self._missing
-        self._account.pending = round(undecided * method.rows_per_slot)
-
-        async def work(slot: Slot) -> Outcome | None:
-            ask = SlotAsk(gateway, slot, self._ledger)
-            try:
-                return slot.leaf, await method(slot, ask)
-            except (AnswerError, TeacherError) as error:
-                return slot.leaf, [ask.failure(error)]
-            except (Halted, RunError) as error:
-                if self._sealed and isinstance(error, Halted) and self._halt is None:
-                    self._missing += 1
-                else:
-                    self._stop(error)
-                return None
-
-        held: list[Outcome] = []
-
-        async def consume(outcomes: list[Outcome]) -> None:
-            if self._keep is None:
-                await decide(outcomes)
-            else:  # which row of a group stays is open until the round's last has come
-                held.extend(outcomes)
-            futile = self._futility.watch(outcomes)
-            if futile is not None:
-                self._stop(futile)
-                gateway.drain()
-
-        async def decide(outcomes: list[Outcome]) -> None:
-            nonlocal undecided
-            if not self._deciding:
-                return
-            try:
-                kept = await decider.decide([(leaf, self._ledger.settle(items)) for leaf, items in outcomes])
-            except (Halted, RunError) as error:
-                # A filter could not ask. Rows after these would be judged without them: they all stay pending.
-                self._deciding = False
-                self._stop(error)
-                return
-            undecided -= len(outcomes)
-            self._standing.decided()
-            self._account.pending = round(undecided * method.rows_per_slot)
-            if kept and emit is not None:
-                await emit(kept)
-
-        workers = min(slots, width(self.prepared.recipe))
-        self._pump = Pump(self._planner.take(wanted), work, workers=workers, window=_WINDOW)
-        await self._pump.run(consume, batch=_BATCH)
-        if held:
-            await decide(held)
-
-    def _stop(self, error: DistillError) -> None:
-        # The first reason is the one that is told; those after it are its echo.
-        if self._halt is None:
-            self._halt = error
-            self._log.write("halt", error=type(error).__name__, message=str(error))
-        if self._pump is not None:
-            self._pump.stop()
+                self._filling.stop(error)
+                self._filling.halt = error  # it also counts the answers that could not be stored
 
     # -- what is written ---------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ def name_of(recipe_name: str, shard: Shard | None) -> str:
 
 
 def origin_of(recipe: Recipe, shard: Shard | None, run: Path, file: str = "") -> dict[str, Any]:
-    """What `run.json` of a shard says besides: `distill merge` finds the others by it, and the recipe's files."""
+    """What `run.json` of a shard says besides: `distill unite` finds the others by it, and the recipe's files."""
     if shard is None:
         return {}
     return {"shard": str(shard), "folder": os.path.relpath(recipe.folder.resolve(), run.resolve()), "file": file}

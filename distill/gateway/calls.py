@@ -229,21 +229,23 @@ class Caller:
             reading = read(desk, reply.body, call.key)
         except AnswerError as error:
             unreadable = error
-        usage = Usage() if reading is None else reading.usage
+        told = reading is not None and _tells_usage(reading)
+        usage = reading.usage if reading is not None and told else Usage()
         pico = desk.cost(usage)
+        real = Estimate(usage.input, usage.output) if told else estimate
         if desk.daily is not None:
-            desk.daily.settle(estimate.input + estimate.output, usage.total)
+            desk.daily.settle(estimate.input + estimate.output, real.input + real.output)
         parking = desk.parking
         if parking.shut or parking.failures or parking.grouped:
             self.failing.answered(call, ticket, latency)
-        desk.lane.left_answered(ticket, estimate, Estimate(usage.input, usage.output), latency)
+        desk.lane.left_answered(ticket, estimate, real, latency)
         pause = _used_up_for(reply.headers)
         if pause is not None:
             desk.lane.pause(pause)
             self._say("paused", desk, "the rate-limit headers say that nothing remains", pause)
         desk.circuit.answered()
         desk.stats.count(usage, pico, latency)
-        if reading is None:  # it was paid, but how much cannot be read from it
+        if not told:  # it was paid, but how much cannot be read from it
             desk.stats.lost_pico += worst.pico
             self._account.lose(worst)
         else:
@@ -251,7 +253,7 @@ class Caller:
             self._account.settle(worst, Amount(pico, usage.total))
         record = self._record(call, reply, usage, pico, "unreadable" if reading is None else reading.finish)
         standing = await self._commit(record, replace=call.replace)
-        if reading is not None:
+        if told:
             self._account.stored(worst)
         if desk.unproven:
             await self.prove(desk)
@@ -310,6 +312,11 @@ def read(desk: Desk, body: bytes, key: str) -> Reading:
         if key not in error.keys:
             error.keys = (*error.keys, key)
         raise
+
+
+def _tells_usage(reading: Reading) -> bool:
+    """Whether the answer says how many tokens it took. Some servers say nothing, some only those of the prompt."""
+    return reading.usage.total > 0 and (reading.usage.output > 0 or not (reading.text or reading.reasoning))
 
 
 def _is_final(failure: TeacherError, reply: Reply) -> bool:

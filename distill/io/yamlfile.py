@@ -15,6 +15,9 @@ Lines = dict[tuple[str | int, ...], int]
 """Path of keys and list positions -> line number from 1."""
 
 _MOST = 200_000
+_INT = "tag:yaml.org,2002:int"
+_LONG = 17  # characters of the shortest number of more than 64 bits: 0x10000000000000000 has more
+_number: Any = yaml.SafeLoader("").construct_yaml_int
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -54,7 +57,10 @@ def parse_yaml(text: str, *, path: Path | None = None, first_line: int = 1) -> t
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise InputError(f"not valid YAML: {error.problem}", path=path, line=mark.line + 1 if mark else None) from None
+        line = "" if mark is None else "".join(text.split("\n")[mark.line : mark.line + 1])
+        tab = mark is not None and line[mark.column : mark.column + 1] == "\t"
+        problem = "a tab where only spaces may stand" if tab else error.problem
+        raise InputError(f"not valid YAML: {problem}", path=path, line=mark.line + 1 if mark else None) from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"not valid YAML: {error}", path=path) from None
     except RecursionError:
@@ -77,3 +83,7 @@ def _walk(node: yaml.Node, where: tuple[str | int, ...], lines: Lines, path: Pat
     elif isinstance(node, yaml.SequenceNode):
         for position, value in enumerate(node.value):
             _walk(value, (*where, position), lines, path)
+    elif node.tag == _INT and len(node.value) >= _LONG and not -(1 << 63) <= _number(node) < 1 << 63:
+        # No JSON file and no column of a table could hold it.
+        field = ".".join(str(part) for part in where)
+        raise InputError("a number of more than 64 bits", path=path, line=node.start_mark.line + 1, field=field)

@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal, cast
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from distill.recipe.base import Section
 
@@ -180,10 +181,20 @@ class TeacherConfig(Section):
                 return {"timeout_s": 3600.0, **given}
         return cast("Any", value)
 
+    @field_validator("api_key")
+    @classmethod
+    def _names_a_variable(cls, value: SecretStr | None) -> SecretStr | None:
+        text = "" if value is None else _ENV.sub("", value.get_secret_value())
+        if text.startswith("$") or "${" in text:  # what was meant as a name would be sent as the key
+            raise ValueError("no name of a variable: write ${NAME}, with letters, digits and `_` in it")
+        return value
+
     @model_validator(mode="after")
     def _cross_check(self) -> TeacherConfig:
-        if self.base_url is not None and not re.match(r"https?://[^\s/]+", self.base_url):
-            raise ValueError(f"base_url: not an http(s) address: {self.base_url!r}")
+        if self.base_url is not None and not _is_address(self.base_url):
+            raise ValueError(
+                "base_url: not an http(s) address" + ("" if "@" in self.base_url else f": {self.base_url!r}")
+            )
         if self.base_url is not None and self.provider in ("local", "simulated"):
             raise ValueError(f"base_url: provider {self.provider} has no endpoint of yours; leave it out")
         if self.sampling.top_logprobs is not None and (
@@ -194,6 +205,15 @@ class TeacherConfig(Section):
         if self.mode != "online" and self.provider in ("local", "simulated"):
             raise ValueError(f"mode: provider {self.provider} has no batch API; leave it out")
         return self
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        return named and not re.search(r"\s", url)
+    except ValueError:  # a port out of range, half a bracket
+        return False
 
 
 def resolve_secret(secret: SecretStr | None) -> str | None:

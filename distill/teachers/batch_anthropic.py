@@ -49,7 +49,6 @@ class AnthropicBatches(HttpBatches):
     most_requests = 100_000
     most_bytes = 256_000_000
     frame = (b'{"requests":[', b",\n", b"]}")
-    _client: anthropic.AsyncAnthropic | None = None
 
     @property
     def account(self) -> str:
@@ -81,17 +80,7 @@ class AnthropicBatches(HttpBatches):
         await self._said(self._sdk().messages.batches.cancel(batch_id))
 
     async def recent(self, since: float) -> list[Batch]:
-        found: list[Batch] = []
-        page = await self._said(self._sdk().messages.batches.list(limit=100))
-        while True:
-            batches = [_batch(item) for item in page.data]
-            found += [batch for batch in batches if batch.created >= since]
-            # Newest first: a page of old ones is followed by older ones.
-            if not batches or (batches[0].created >= batches[-1].created and batches[0].created < since):
-                return found
-            if not page.has_next_page():
-                return found
-            page = await self._said(page.get_next_page())
+        return await self._made_since(self._sdk().messages.batches.list(limit=100), _batch, since)
 
     async def fetch(self, batch: Batch, target: Path) -> None:
         await self._download(self._sdk().messages.batches.with_streaming_response.results(batch.id), target)
@@ -119,14 +108,6 @@ class AnthropicBatches(HttpBatches):
             return None
         named = cast("dict[str, Any]", value).get("custom_id") if isinstance(value, dict) else None
         return named if isinstance(named, str) else None
-
-    async def start(self) -> None:
-        self._sdk()
-
-    async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
 
     def _base(self) -> str:
         return (self._config.base_url or _DEFAULT).rstrip("/").removesuffix("/messages").removesuffix("/v1")

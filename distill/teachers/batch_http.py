@@ -16,6 +16,7 @@ from distill.errors import FailureClass, TeacherError
 from distill.io.redact import Redactor
 from distill.recipe import TeacherConfig
 from distill.teachers.base import Reply
+from distill.teachers.batch import Batch
 from distill.teachers.failures import brief, failure_of
 from distill.teachers.http import NO_KEY
 
@@ -36,6 +37,35 @@ class HttpBatches:
         self._key = api_key or NO_KEY
         self._wall = wall
         self._scrub = Redactor((api_key,) if api_key else ())
+        self._client: Any = None
+
+    async def start(self) -> None:
+        """Open the client. Connections follow with the calls."""
+        self._sdk()
+
+    async def close(self) -> None:
+        """Close it; safe to call twice."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    def _sdk(self) -> Any:
+        """The SDK's client, opened once."""
+        raise NotImplementedError
+
+    async def _made_since(self, listing: Awaitable[Any], describe: Callable[[Any], Batch], since: float) -> list[Batch]:
+        """Batches of the provider's list that were made at or after Unix time `since`."""
+        found: list[Batch] = []
+        page = await self._said(listing)
+        while True:
+            batches = [describe(item) for item in page.data]
+            found += [batch for batch in batches if batch.created >= since]
+            # Newest first: a page of old ones is followed by older ones.
+            if not batches or (batches[0].created >= batches[-1].created and batches[0].created < since):
+                return found
+            if not page.has_next_page():
+                return found
+            page = await self._said(page.get_next_page())
 
     async def _said(self, call: Awaitable[T], *, limit: float = _CALL_S) -> T:
         """The value of one call to the SDK.

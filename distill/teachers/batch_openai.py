@@ -40,7 +40,6 @@ class OpenAIBatches(HttpBatches):
     most_requests = 50_000
     most_bytes = 200_000_000
     frame = (b"", b"\n", b"\n")
-    _client: openai.AsyncOpenAI | None = None
 
     @property
     def account(self) -> str:
@@ -71,17 +70,7 @@ class OpenAIBatches(HttpBatches):
         await self._said(self._sdk().batches.cancel(batch_id))
 
     async def recent(self, since: float) -> list[Batch]:
-        found: list[Batch] = []
-        page = await self._said(self._sdk().batches.list(limit=100))
-        while True:
-            batches = [_batch(item) for item in page.data]
-            found += [batch for batch in batches if batch.created >= since]
-            # Newest first: a page of old ones is followed by older ones.
-            if not batches or (batches[0].created >= batches[-1].created and batches[0].created < since):
-                return found
-            if not page.has_next_page():
-                return found
-            page = await self._said(page.get_next_page())
+        return await self._made_since(self._sdk().batches.list(limit=100), _batch, since)
 
     async def fetch(self, batch: Batch, target: Path) -> None:
         await asyncio.to_thread(target.write_bytes, b"")
@@ -105,14 +94,6 @@ class OpenAIBatches(HttpBatches):
 
     async def first_id(self, batch: Batch) -> str | None:
         return batch.tag
-
-    async def start(self) -> None:
-        self._sdk()
-
-    async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
 
     def _sdk(self) -> openai.AsyncOpenAI:
         if self._client is None:

@@ -4,6 +4,7 @@ only when used: `import distill` stays light."""
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
@@ -14,6 +15,9 @@ from distill.teachers.base import Teacher
 from distill.teachers.batch import BatchTeacher
 
 __all__ = ["make_batches", "make_teacher"]
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name: a token of RFC 9110."""
 
 
 def make_teacher(
@@ -88,7 +92,7 @@ def _fit_for_headers(name: str, config: TeacherConfig, key: str | None) -> None:
     if key is not None and not _sendable(key.strip()):
         raise InputError("the key is empty, or holds characters that no key has", field=f"teachers.{name}.api_key")
     for header, value in config.headers.items():
-        if not _sendable(header) or not (value == "" or _sendable(value)):
+        if not _HEADER.fullmatch(header) or not (value == "" or _sendable(value)):
             raise InputError("not fit for an HTTP header", field=f"teachers.{name}.headers.{header}")
     if config.base_url is not None and "@" in urlsplit(config.base_url).netloc:
         raise InputError("holds a user name or password; write api_key instead", field=f"teachers.{name}.base_url")

@@ -118,6 +118,7 @@ async def test_a_loop_that_is_cancelled_leaves_a_run_that_continues(tmp_path: Pa
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert asyncio.all_tasks() == {asyncio.current_task()}
     assert len([row async for row in distill.generate(recipe)]) == 200
 
 

@@ -194,11 +194,13 @@ def test_the_command_unites_shards_and_mixtures_are_refused(tmp_path: Path) -> N
         assert said.exit_code == 0
         runs.append(json.loads(said.stdout)["run"])
     assert [Path(run).name for run in runs] == [f"probe-shard-{index}-of-3-1" for index in (1, 2, 3)]
-    said = runner.invoke(app, ["merge", *runs, "--out", str(tmp_path / "runs/probe-1"), "--json"])
-    assert said.exit_code == 0
-    told = json.loads(said.stdout.splitlines()[-1])
-    assert (told["kept"], told["shards"], told["short_rows"]) == (30, ["1/3", "2/3", "3/3"], 0)
-    assert (tmp_path / "runs/probe-1/report.html").is_file()
+    for command in ("unite", "merge"):
+        out = tmp_path / "runs" / command
+        said = runner.invoke(app, [command, *runs, "--out", str(out), "--json"])
+        assert said.exit_code == 0
+        told = json.loads(said.stdout.splitlines()[-1])
+        assert (told["kept"], told["shards"], told["short_rows"]) == (30, ["1/3", "2/3", "3/3"], 0)
+        assert (out / "report.html").is_file()
     for arguments, words in (
         ([*runs, "--out", "x", "--model", "m"], "--model: goes with an adapter"),
         ([*runs, "--out", "x", "--adapter", "a", "--gate", "kl <= 1"], "--adapter: goes with an adapter"),

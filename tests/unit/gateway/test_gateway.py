@@ -179,6 +179,20 @@ async def test_an_unreadable_answer_is_kept_and_its_worst_case_counted() -> None
         assert door.unknown_cost > 0
 
 
+@pytest.mark.parametrize("given", [0, 12])
+async def test_an_answer_that_does_not_say_what_it_used_counts_at_its_worst_case(given: int) -> None:
+    store = MemoryStore()
+    probe = Probe(answering(Reply(200, body("fine", given=given, made=0))))
+    async with gateway(probe, store, budget={"usd": "0.001"}) as door:
+        with pytest.raises(BudgetReached):
+            for n in range(1000):
+                await door.ask(ask_for(f"question {n}"))
+        assert probe.sent > 1
+        assert door.spent == 0
+        assert Decimal("0.0005") < door.unknown_cost <= Decimal("0.001")
+    assert store.amounts("r") == (Amount(), door._account.purse.lost)  # pyright: ignore[reportPrivateUsage]
+
+
 async def test_a_prompt_that_cannot_be_written_is_a_fate_and_not_a_crash() -> None:
     async with gateway(Probe()) as door:
         with pytest.raises(AnswerError) as caught:

@@ -99,6 +99,15 @@ def test_yaml_knows_its_lines_and_refuses_a_key_twice(tmp_path: Path) -> None:
     path.write_text("a: [1\n")
     with pytest.raises(InputError, match=r"x\.yaml:2: not valid YAML"):
         read_yaml(path)
+    path.write_text("a:\n  b: 1\n\tc: 2\n")
+    with pytest.raises(InputError, match=r"x\.yaml:3: not valid YAML: a tab where only spaces may stand"):
+        read_yaml(path)
+    for number in ("9223372036854775807", "-0x7fff_ffff", "1e400"):
+        path.write_text(f"a: {number}\n")
+        read_yaml(path)
+    path.write_text("a: 1\nb: [2, -9223372036854775809]\n")
+    with pytest.raises(InputError, match=r"x\.yaml:2: b\.1: a number of more than 64 bits"):
+        read_yaml(path)
     path.write_text("a: !!python/object/apply:os.system [id]\n")
     with pytest.raises(InputError, match="not valid YAML"):
         read_yaml(path)

@@ -73,6 +73,12 @@ def test_filters_may_name_a_chain(tmp_path: Path) -> None:
     [
         ("provider: openai", "provider: openia", 5, "no such value: 'openia'; did you mean openai?"),
         ("requests_per_minute", "request_per_minute", 10, "no such field; did you mean requests_per_minute?"),
+        (":9911/v1", ":99111/v1", 6, "teachers.main.base_url: not an http(s) address"),
+        ("http://127.0.0.1:9911/v1", "http://127.0.0.1 :9911/v1", 6, "teachers.main.base_url: not an http(s) address"),
+        ("http://127.0.0.1:9911/v1", "http://[::1:9911/v1", 6, "teachers.main.base_url: not an http(s) address"),
+        ("http://127.0.0.1:9911/v1", "http://:9911/v1", 6, "teachers.main.base_url: not an http(s) address"),
+        ("${TEACHER_KEY}", "${TEACHER-KEY}", 8, "teachers.main.api_key: no name of a variable: write ${NAME}"),
+        ("${TEACHER_KEY}", "$TEACHER_KEY", 8, "teachers.main.api_key: no name of a variable: write ${NAME}"),
         ("temperature: 0.8", "temperature: hot", 12, "teachers.main.sampling.temperature: should be a valid number"),
         ("taxonomy:", "taxonmy:", 14, "plan.taxonmy: no such field; did you mean taxonomy?"),
         ("target: 2000", "target: -1", 15, "plan.target: should be greater than or equal to 1, not -1"),
