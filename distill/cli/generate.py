@@ -191,6 +191,8 @@ def show_summary(summary: Summary) -> None:
     asked = f"{summary.requests} requests, {summary.resumed_answers} from the store{store}"
     err.print(f"planned {counts['planned']} = {fates}")
     err.print(f"  {money(summary.cost_usd)}   {duration(summary.seconds)}   {asked}")
+    if summary.unknown_cost_usd:
+        err.print(f"  and at most {money(summary.unknown_cost_usd)} that may have been billed: nobody said how much")
     for name, teacher in summary.teachers.items():
         if teacher.get("parked"):
             times = "once" if teacher["parked"] == 1 else f"{teacher['parked']} times"

@@ -131,7 +131,7 @@ class Run:
         if description is None:
             return None
         check_same(description, self.prepared, self._shard, self.directory.path)
-        if description.get("state") != "complete" or not self.directory.rows.is_file():
+        if description.get("state") != "complete" or not self.directory.whole():
             return None
         if description["recipe"].get("dataset") != self.prepared.recipe.public()["dataset"]:
             return None  # the same rows, other training files: replayed for nothing

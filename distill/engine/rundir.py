@@ -91,6 +91,11 @@ class RunDir:
             raise InputError("not a run of distill", path=file, hint="name another run directory")
         return value  # pyright: ignore[reportUnknownVariableType]
 
+    def whole(self) -> bool:
+        """Whether everything that a session writes at its end is still here."""
+        files = (self.rows, self.rejected, self.failed, self.metrics, self.dataset / "README.md")
+        return all(file.is_file() for file in files)
+
     def refuse_foreign(self) -> None:
         """Before a run begins here: nothing that it would replace may stand here already.
 

@@ -37,6 +37,8 @@ _FINISH: dict[str, Finish] = {
 """Finish reasons that are not a normal end. Every other one is."""
 
 _THINK = re.compile(r"\s*<think>(.*?)(?:</think>\s*|\Z)", re.DOTALL)
+_LATER = re.compile(r"<think>(.*?)</think>\s*", re.DOTALL)
+_LATER_LINE = re.compile(rf"^[ \t]*{_LATER.pattern}", re.DOTALL | re.MULTILINE)
 
 
 def envelope(body: bytes) -> Any:
@@ -121,19 +123,26 @@ def read_chat(body: bytes, model: str) -> Reading:
 
 
 def split_thinking(text: str) -> tuple[str, str, bool]:
-    """(answer, thinking, whether the thinking never ended) of a text that may begin with a `<think>` block.
+    """(answer, thinking, whether the thinking never ended) of a text with `<think>` blocks in it.
 
-    Some templates write the opening tag into the prompt; then only the closing one stands in the text.
+    Some templates write the opening tag into the prompt; then only the closing one stands in the text. A model that
+    begins with a block may think again anywhere; elsewhere a block begins a line, and tags inside one are a text about
+    tags.
     """
     if "think>" not in text:
         return text, "", False
     match = _THINK.match(text)
     if match is not None:
-        return text[match.end() :], match.group(1), "</think>" not in match.group()
-    before, tag, after = text.partition("</think>")
-    if tag and "<think>" not in before:
-        return after.lstrip(), before, False
-    return text, "", False
+        answer, thoughts, cut = text[match.end() :], [match.group(1)], "</think>" not in match.group()
+    else:
+        before, tag, after = text.partition("</think>")
+        led = tag and "<think>" not in before
+        answer, thoughts, cut = (after.lstrip(), [before], False) if led else (text, [], False)
+    if "<think>" in answer:
+        later = _LATER if thoughts else _LATER_LINE
+        thoughts += later.findall(answer)
+        answer = later.sub("", answer)
+    return answer, "\n".join(thoughts), cut
 
 
 def usage_of_chat(value: Any) -> Usage:

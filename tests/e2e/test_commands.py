@@ -50,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "object": "chat.completion",
                 "model": "mock",
                 "choices": [{"index": 0, "finish_reason": "stop", "message": turn}],
-                "usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18},
+                "usage": server.usage,
             }
         else:
             value = {"error": {"message": server.text, "type": "invalid_request_error"}}
@@ -74,6 +74,7 @@ def teacher() -> Iterator[Any]:
     """A server that answers every question with `text`, or with `status` and `text` for an error message."""
     server: Any = _Server(("127.0.0.1", 0), _Handler)
     server.text, server.status, server.asked = "All good.", 200, 0
+    server.usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
     server.base_url = f"http://127.0.0.1:{server.server_port}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
@@ -404,6 +405,27 @@ def test_a_run_directory_that_is_something_else_is_left_alone(tmp_path: Path) ->
     assert error.code in (1, 2)
     assert "Not a directory" in error.json["message"]
     assert "file: is a file" in distill("init", "file", cwd=tmp_path, code=2).stderr
+
+
+def test_a_server_that_reports_no_usage_cannot_pass_the_cap(tmp_path: Path, teacher: Any) -> None:
+    teacher.usage = None
+    recipe = rehearsal(tmp_path, teacher=served_by(teacher), budget={"usd": 0.0005})
+    stopped = distill("generate", recipe, "--json", cwd=tmp_path, code=3)
+    assert "the budget is reached" in stopped.json["reason"]
+    assert (stopped.json["cost_usd"], teacher.asked < 12) == (0, True)
+    assert 0 < stopped.json["unknown_cost_usd"] <= 0.0005
+    assert "that may have been billed" in stopped.stderr
+
+
+@pytest.mark.parametrize("gone", ["rejected.parquet", "failed.parquet", "metrics.json", "dataset/README.md", "dataset"])
+def test_what_is_gone_of_a_complete_run_is_written_again(tmp_path: Path, gone: str) -> None:
+    recipe = rehearsal(tmp_path)
+    made = distill("generate", recipe, "--json", cwd=tmp_path).json
+    path = Path(made["run"]) / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    again = distill("generate", recipe, "--json", cwd=tmp_path).json
+    assert (again["run"], again["kept"], again["requests"]) == (made["run"], made["kept"], 0)
+    assert path.exists()
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------------

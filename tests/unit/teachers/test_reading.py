@@ -35,6 +35,8 @@ def read(body: bytes) -> Reading:
         ({"content": "<think>\n2+2\n</think>\n\n4"}, "4", "2+2"),
         ({"content": "\n<think>2+2</think>4"}, "4", "2+2"),
         ({"content": "2+2\n</think>\n\n4"}, "4", "2+2"),
+        ({"content": "<think>2</think>It is <think>2+2</think>4"}, "It is 4", "2\n2+2"),
+        ({"content": "Sure.\n<think>\n2+2\n</think>\n4"}, "Sure.\n4", "2+2"),
         ({"content": "Write <think> and </think> around it."}, "Write <think> and </think> around it.", None),
         ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "2+2"}]},
                       {"type": "text", "text": "4"}]}, "4", "2+2"),

@@ -1,6 +1,6 @@
-"""Chat templates of the families that students come from: what is trained is the answers, each with the token that ends
-its turn, or the template is refused. Two kinds of tokenizers: bytes (GPT-2, Llama 3, Qwen) and SentencePiece's (Llama 2,
-Gemma, Mistral), which put a space before what stands first."""
+"""Chat templates of the families that students come from: what is trained is the answers, each with the token that
+ends its turn, or the template is refused. Two kinds of tokenizers: bytes (GPT-2, Llama 3, Qwen) and SentencePiece's
+(Llama 2, Gemma, Mistral), which put a space before what stands first."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_the_mask_is_the_answers_and_their_ends(
 
 def test_a_template_without_a_system_turn_says_what_to_do(tokenizer_of: Callable[[Family, str], Any]) -> None:
     encoder = Encoder(tokenizer_of(FAMILIES["gemma"], "bytes"))
-    with pytest.raises(InputError, match="refuses the turns .system user assistant.: no system role") as error:
+    with pytest.raises(InputError, match=r"refuses the turns .system user assistant.: no system role") as error:
         encoder(row(ROWS["one answer"], {"role": "system", "content": "Route it."}))
     assert "put that text into the first user turn" in (error.value.hint or "")
 
