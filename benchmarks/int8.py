@@ -1,5 +1,7 @@
 """What products in 8 bits change in the embedded teacher, and what they save: the distribution of the next token over
-messages of the quickstart's holdout against bfloat16, and the seconds of a batch."""
+messages of the quickstart's holdout against bfloat16, and the seconds of a batch.
+
+`GOMP_SPINCOUNT=0 python -m benchmarks int8` is the same with threads that sleep at once (`distill/io/threads.py`)."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import Any
 from benchmarks.harness import ROOT, table
 from distill import models
 from distill.io.jsonl import read_jsonl
-from distill.teachers.local import int8
+from distill.io.threads import wait_briefly
 from distill.teachers.local.batch import Batch, BatchRow
 from distill.teachers.local.host import cores, fast_int8
 from distill.teachers.local.sampling import Draw
@@ -21,8 +23,11 @@ COMPARED, TOGETHER, STEPS = 4, 48, 20
 
 
 def main() -> None:
+    wait_briefly()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from distill.teachers.local import int8
 
     torch.set_num_threads(cores())
     if not (fast_int8() and int8.works()):

@@ -6,7 +6,7 @@ sets of Python strings: the similarity of each removed row and the row it is sai
 
     python -m benchmarks filters-dedup            100,000 and 1,000,000 rows
     DEDUP_ROWS=20000 python -m benchmarks filters-dedup
-    DEDUP_PEERS=/path/to/python …                 an interpreter with rensa, gaoya, datasketch and semhash, same rows
+    DEDUP_PEERS=/path/to/python[:/another] …      interpreters with other libraries (see peers.py), same rows
     DEDUP_BANKING77=/path/to/train.csv …          short labelled rows: how many of different intents are merged
 """
 
@@ -60,7 +60,7 @@ def main() -> None:
             f"\n4,000 rows of 500 words, compared by 3 words: {done['found']}, unrelated removed {done['unrelated']}\n"
         )
         if peers := os.environ.get("DEDUP_PEERS"):
-            _peers(peers, Path(folder) / f"{sizes[0]}.parquet", speed, quality)
+            _peers(peers.split(":"), Path(folder) / f"{sizes[0]}.parquet", speed, quality)
     if banking := os.environ.get("DEDUP_BANKING77"):
         _intents(Path(banking))
 
@@ -178,18 +178,18 @@ def _single(path: str) -> None:
     print(json.dumps({"texts": texts, "us_row": spent * 1e6}))
 
 
-def _peers(python: str, path: Path, speed: list[list[object]], quality: list[list[object]]) -> None:
-    """rensa, gaoya and datasketch on the same rows, in their own environment; ratios are to ours with 5 words. semhash
-    compares by meaning instead: it gets the static model that our `semantic` steps make, and its own threshold."""
+def _peers(pythons: list[str], path: Path, speed: list[list[object]], quality: list[list[object]]) -> None:
+    """Other libraries on the same rows, in their own environments; ratios are to ours with 5 words. semhash compares by
+    meaning instead: it gets the static model that our `semantic` steps make, and its own threshold."""
     from distill.filters.semantic.embedding import DEFAULT_MODEL
     from distill.filters.semantic.static import static_folder
 
     script = Path(__file__).with_name("peers.py")
-    command = [python, str(script), str(path), str(static_folder(DEFAULT_MODEL.casefold()))]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    arguments = [str(script), str(path), str(static_folder(DEFAULT_MODEL.casefold()))]
+    said = [subprocess.run([python, *arguments], check=True, stdout=subprocess.PIPE, text=True) for python in pythons]
     ours = float(str(speed[1][4]))
     rows: list[list[object]] = [["distill, every removal verified", speed[0][0], round(ours), 1.0, *quality[1][2:]]]
-    for line in done.stdout.splitlines():
+    for line in (line for done in said for line in done.stdout.splitlines()):
         peer = json.loads(line)
         found = (*peer["found"], peer["unrelated"], peer["under"], peer["least"])
         rows.append([peer["name"], peer["rows"], round(peer["rows_cpu_s"]), ours / peer["rows_cpu_s"], *found])

@@ -1,29 +1,46 @@
 """Other libraries on the same rows: word 5-grams, 128 permutations, threshold 0.7, text to decision.
 
-Runs in an environment of its own, which has pyarrow and what there is of rensa, gaoya, datasketch and semhash:
-`python peers.py ROWS.parquet MODEL [COUNT]`. Prints one JSON object a library. semhash compares static embeddings (of
-the model2vec folder MODEL) at its own threshold, which is no Jaccard similarity; what of its removals is `under` is
-told all the same. The first row of a pair stays, as here; of the
-rows that a library says are alike the one that is most alike counts as the survivor, which is the kindest reading.
+Runs in an environment of its own, which has pyarrow and what there is of rensa, gaoya, datasketch, text-dedup,
+datatrove and semhash: `python peers.py ROWS.parquet MODEL [COUNT]`. Prints one JSON object a library. A library may
+have an environment to itself: those that are not there are left out.
+
+    python3 -m venv ONE && ONE/bin/pip install pyarrow numpy 'xxhash<4' rensa gaoya datasketch semhash \\
+        datatrove spacy regex
+    python3 -m venv TWO && TWO/bin/pip install pyarrow datasets click click-option-group numpy regex rich scipy \\
+        xxhash zstandard psutil tqdm ftfy bitarray setuptools && TWO/bin/pip install --no-deps text-dedup
+
+The first row of a pair stays, as here; of the rows that a library says are alike the one that is most alike counts as
+the survivor, which is the kindest reading. text-dedup and datatrove make clusters, of which one row stays: their first
+is taken for the survivor. They read and write files, and their seconds hold that. datatrove splits words as it does by
+itself (with spaCy). semhash compares static embeddings (of the model2vec folder MODEL) at its own threshold, which is
+no Jaccard similarity; what of its removals is `under` is told all the same.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
 import json
+import os
+import resource
+import struct
 import sys
-import time
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 THRESHOLD, PERMUTATIONS = 0.7, 128
 BANDS, ROWS = 16, 8  # of a band; gaoya 25 of 5, which is what a threshold of 0.7 wants for a recall of 0.99
 UNRELATED, IDENTICAL = 0, -1
+_QUIET = {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 
 
 def main() -> None:
     import pyarrow.parquet as pq
 
+    os.environ.update(_QUIET)
     count = int(sys.argv[3]) if len(sys.argv) > 3 else 100_000
     rows = next(pq.ParquetFile(sys.argv[1]).iter_batches(count, columns=["text", "edited"]))
     texts, edited = rows.column("text").to_pylist(), rows.column("edited").to_pylist()
@@ -31,16 +48,29 @@ def main() -> None:
         ("rensa", rensa),
         ("gaoya", gaoya),
         ("datasketch", datasketch),
+        ("text_dedup", text_dedup),
+        ("datatrove", datatrove),
         ("semhash", partial(semhash, model=sys.argv[2])),
     )
     for name, judge in judges:
         if importlib.util.find_spec(name) is None:
             continue
-        begin = time.process_time()
+        importlib.import_module(name)
+        begin = _cpu()
         found = list(judge(texts))
-        spent = time.process_time() - begin
+        spent = _cpu() - begin
         told = {"name": name, "rows": len(texts), "rows_cpu_s": len(texts) / spent}
         print(json.dumps(told | quality(texts, edited, found)), flush=True)
+
+
+def meaning(path: str, model: str) -> None:
+    """`python peers.py meaning TEXTS.json MODEL`: what semhash removes of the texts, for filters-semantic."""
+    texts = json.loads(Path(path).read_bytes())
+    importlib.import_module("semhash")
+    begin = _cpu()
+    found = list(semhash(texts, model))
+    spent = _cpu() - begin
+    print(json.dumps({"cpu": spent, "removed": [[row, match[0]] for row, match in enumerate(found) if match]}))
 
 
 def quality(texts: list[str], edited: list[int], found: list[Sequence[int]]) -> dict[str, object]:
@@ -123,6 +153,66 @@ def semhash(texts: list[str], model: str) -> Iterator[Sequence[int]]:
         yield found.get(number, ())
 
 
+def text_dedup(texts: list[str]) -> Iterator[Sequence[int]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from text_dedup import minhash
+    from text_dedup.utils import IOArgs, MetaArgs, MinHashArgs
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        rows = f"{folder}/rows.parquet"
+        pq.write_table(pa.table({"text": texts}), rows)
+        minhash.main.callback(
+            io_args=IOArgs(
+                path="parquet", data_files=rows, split="train", output=f"{folder}/out", cache_dir=folder, num_proc=1
+            ),
+            meta_args=MetaArgs(column="text"),
+            minhash_args=MinHashArgs(ngram=5, num_perm=PERMUTATIONS, threshold=THRESHOLD, b=BANDS, r=ROWS),
+        )
+    yield from _first_stays([minhash.uf.find(number) for number in range(len(texts))])
+
+
+def datatrove(texts: list[str]) -> Iterator[Sequence[int]]:
+    from datatrove.data import Document
+    from datatrove.pipeline.dedup.minhash import (
+        MinhashConfig,
+        MinhashDedupBuckets,
+        MinhashDedupCluster,
+        MinhashDedupSignature,
+    )
+
+    config = MinhashConfig(n_grams=5, num_buckets=BANDS, hashes_per_bucket=ROWS)
+    with tempfile.TemporaryDirectory() as folder:
+        at = {name: f"{folder}/{name}" for name in ("signatures", "pairs", "clusters")}
+        signatures = MinhashDedupSignature(at["signatures"], config)
+        signatures.run(Document(text, str(number)) for number, text in enumerate(texts))
+        buckets = MinhashDedupBuckets(at["signatures"], at["pairs"], config=config)
+        for bucket in range(BANDS):
+            for _ in buckets.run(None, bucket, BANDS) or ():
+                pass
+        clusters = MinhashDedupCluster(at["pairs"], at["clusters"], config, save_cluster_id=True)
+        for _ in clusters.run() or ():
+            pass
+        data = Path(f"{at['clusters']}/000000.clusters").read_bytes()
+    cluster = dict(struct.iter_unpack("<II", data))
+    yield from _first_stays([cluster.get(number, -1 - number) for number in range(len(texts))])
+
+
+def _first_stays(clusters: list[int]) -> Iterator[Sequence[int]]:
+    """For every row the first of its cluster; nothing for that one itself."""
+    first: dict[int, int] = {}
+    for number, cluster in enumerate(clusters):
+        yield [first[cluster]] if first.setdefault(cluster, number) != number else ()
+
+
+def _cpu() -> float:
+    """CPU seconds of this process, and of those that it has started and that have ended."""
+    return sum(
+        used.ru_utime + used.ru_stime
+        for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
+
+
 def _hash(data: bytes) -> int:
     import xxhash
 
@@ -130,4 +220,4 @@ def _hash(data: bytes) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    meaning(*sys.argv[2:]) if sys.argv[1] == "meaning" else main()

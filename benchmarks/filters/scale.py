@@ -1,11 +1,14 @@
 """`distill filter` at size: memory by rows, several processes, and a run that is killed and goes on.
 
-The corpus is that of filters-dedup with an answer and an address to mask in some rows. Every run is the command line in
-a process of its own. `same` compares the bytes of kept.parquet and rejected.parquet with those of the first run.
+The corpus is that of filters-dedup with an answer in JSON and an address to mask in some rows. Every run is the command
+line in a process of its own. `held` is what filters remember of the rows they kept: what grows with the rows. `same`
+compares the bytes of kept.parquet and rejected.parquet with those of the first run. CPU seconds hold those of all
+processes; a wall clock says something on a machine that does nothing else.
 
     python -m benchmarks filters-scale             memory at 100,000 and 1,000,000 rows, the rest at 100,000
     SCALE_ROWS=20000,100000 SCALE_MANY=20000 …     other sizes
     SCALE_WORKERS=1,2,4 SCALE_RAY=1 …              other numbers of processes; the Ray engine beside them
+    SCALE_CHAINS=default,heavy SCALE_PARTS=workers one part of it: memory, workers or killed; some of the chains
 """
 
 from __future__ import annotations
@@ -25,6 +28,18 @@ from benchmarks.filters.corpus import generate
 from benchmarks.harness import Measured, distill, table
 
 _DEDUP = "- kind: exact\n- kind: minhash\n"
+_DEFAULT = """\
+- kind: truncation
+- kind: refusal
+- kind: exact
+- kind: minhash
+- {kind: decontaminate, fields: [prompt], against: [{path: eval.jsonl, field: q}]}
+"""  # the shipped one, with an eval set
+_HEAVY = """\
+- {kind: schema, fields: [response], schema_file: schema.json}
+- {kind: language, fields: [prompt], languages: [en], min_score: 1}
+- kind: pii
+"""  # looks at each row by itself; what language pseudo-words are is not asked
 _WHOLE = """\
 - kind: truncation
 - kind: refusal
@@ -34,21 +49,29 @@ _WHOLE = """\
 - {kind: decontaminate, fields: [prompt], against: [{path: eval.jsonl, field: q}]}
 - kind: pii
 """
+_CHAINS = {"dedup": _DEDUP, "default": _DEFAULT, "heavy": _HEAVY, "whole": _WHOLE}
+_SCHEMA = {"type": "object", "required": ["answer", "n"], "properties": {"answer": {"type": "string"}}}
 _PROJECTED = 10_000_000
 
 
 def main() -> None:
     sizes = [int(size) for size in os.environ.get("SCALE_ROWS", "100000,1000000").split(",")]
     many = int(os.environ.get("SCALE_MANY", "100000"))
+    parts = os.environ.get("SCALE_PARTS", "memory,workers,killed").split(",")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "dedup.yaml").write_text(_DEDUP)
-        (folder / "whole.yaml").write_text(_WHOLE)
-        _memory(folder, sizes)
+        for chain, steps in _CHAINS.items():
+            (folder / f"{chain}.yaml").write_text(steps)
+        (folder / "schema.json").write_bytes(orjson.dumps(_SCHEMA))
+        if "memory" in parts:
+            _memory(folder, sizes)
         rows = folder / "rows.jsonl"
-        _write(rows, many)
-        _workers(folder, rows)
-        _killed(folder, rows)
+        if {"workers", "killed"} & set(parts):
+            _write(rows, many)
+        if "workers" in parts:
+            _workers(folder, rows)
+        if "killed" in parts:
+            _killed(folder, rows)
 
 
 def _memory(folder: Path, sizes: list[int]) -> None:
@@ -59,27 +82,33 @@ def _memory(folder: Path, sizes: list[int]) -> None:
         _write(rows, size)
         run = _filter(folder, rows, "dedup.yaml", "--workers", "1")
         peaks.append(run.peak_mb)
-        out.append([size, run.cpu, round(size / run.cpu), round(run.peak_mb), run.result["kept"]])
+        held, kept = run.result["remembered_mb"], run.result["kept"]
+        each = ", ".join(f"{name} {size} ({size * (1 << 20) / kept:.0f} bytes a row)" for name, size in held.items())
+        out.append([size, run.cpu, round(size / run.cpu), round(run.peak_mb), kept, each])
         rows.unlink()
-    table(["rows", "CPU s", "rows/CPU-s", "peak MB", "kept"], out)
+    table(["rows", "CPU s", "rows/CPU-s", "peak MiB", "kept", "held, MiB"], out)
     if len(sizes) > 1:
         each = (peaks[-1] - peaks[0]) / (sizes[-1] - sizes[0])
         projected = peaks[-1] + each * (_PROJECTED - sizes[-1])
-        print(f"\n{each * 1e6:.0f} bytes a row; projected to {_PROJECTED:,} rows: {projected / 1e3:.1f} GB\n")
+        print(
+            f"\n{each * (1 << 20):.0f} bytes a row of the input; projected to {_PROJECTED:,} rows: "
+            f"{projected / 1024:.1f} GiB\n"
+        )
 
 
 def _workers(folder: Path, rows: Path) -> None:
     out: list[list[object]] = []
-    first = ""
     engines = [("--workers", count) for count in os.environ.get("SCALE_WORKERS", "1,2,8").split(",")]
     engines += [("--engine", "ray")] if os.environ.get("SCALE_RAY") else []
-    for option, value in engines:
-        run = _filter(folder, rows, "whole.yaml", option, value)
-        made = _digest(folder)
-        first = first or made
-        most = run.result.get("worker_peak_mb", 0.0)
-        out.append([f"{option} {value}", run.wall, run.cpu, round(run.result["peak_mb"]), round(most), made == first])
-    table(["", "wall s", "CPU s", "peak MB", "peak MB of a worker", "same"], out)
+    for chain in os.environ.get("SCALE_CHAINS", "default,heavy,whole").split(","):
+        first = ""
+        for option, value in engines:
+            run = _filter(folder, rows, f"{chain}.yaml", option, value)
+            made = _digest(folder)
+            first = first or made
+            peaks = [round(run.result[name]) if name in run.result else 0 for name in ("peak_mb", "worker_peak_mb")]
+            out.append([chain, f"{option} {value}", run.wall, run.cpu, *peaks, made == first])
+    table(["chain", "", "wall s", "CPU s", "peak MiB", "of a worker", "same"], out)
     print()
 
 
@@ -103,7 +132,8 @@ def _write(path: Path, rows: int) -> None:
         for part in generate(rows):
             for place, text in enumerate(part.texts):
                 number = part.first + place
-                response = "Done." if number % 3 else f"Done, {number}: write to ann{number}@example.org."
+                answer = "Done." if number % 3 else f"Done, {number}: write to ann{number}@example.org."
+                response = orjson.dumps({"answer": answer, "n": number}).decode()
                 file.write(orjson.dumps({"prompt": text, "response": response, "n": number}) + b"\n")
                 if len(items) < 1000:
                     items.append(text[::-1])

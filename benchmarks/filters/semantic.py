@@ -7,6 +7,7 @@ tools of this kind take by default.
 
     python -m benchmarks filters-semantic --data /path/to/data      banking77/ and gsm8k/ in it
     SEMANTIC_ROWS=2000 …                                            rows of the generated corpus (5,000)
+    SEMANTIC_PEERS=/path/to/python …                                an interpreter with semhash (see peers.py)
 
 About five CPU minutes, most of them for the encoder.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -26,9 +28,10 @@ import pyarrow as pa
 
 from benchmarks.filters.corpus import UNRELATED, generate
 from benchmarks.harness import data_folder, table
-from distill.filters.semantic.embedding import Embedder, load_embedder
+from distill.filters.semantic.embedding import DEFAULT_MODEL, Embedder, load_embedder
 from distill.filters.semantic.neighbours import NeighbourIndex
 from distill.filters.semantic.semantic import SemanticFilter
+from distill.filters.semantic.static import static_folder
 from distill.recipe import SemanticStep
 
 _MODELS = ("all-MiniLM-L6-v2", "static")
@@ -75,6 +78,8 @@ def main() -> None:
         ["model", "rows", "threshold", "set to", "removed", "unrelated lost", "of all", "copies found", "warned"], found
     )
     print()
+    if peers := os.environ.get("SEMANTIC_PEERS"):
+        _semhash(peers, sets)
     _search()
 
 
@@ -93,6 +98,26 @@ def _judge(rows: Rows, step: SemanticStep, embedder: Embedder) -> list[object]:
     used = filter_.calibrated.get("used", filter_.calibrated.get("threshold"))
     warned = "yes" if "warning" in filter_.calibrated else "no"
     return [used or "none", len(removed), lost, f"{lost / len(rows.texts):.2%}", share, warned]
+
+
+def _semhash(python: str, sets: list[Rows]) -> None:
+    """semhash at its default threshold, over the static model that ours has."""
+    found: list[list[object]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        texts = Path(folder) / "texts.json"
+        for rows in sets:
+            texts.write_text(json.dumps(rows.texts))
+            command = [python, str(Path(__file__).with_name("peers.py")), "meaning", str(texts)]
+            command.append(str(static_folder(DEFAULT_MODEL.casefold())))
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            said = json.loads(done.stdout.splitlines()[-1])
+            removed: dict[int, int] = dict(said["removed"])
+            lost = sum(rows.truth[row] != rows.truth[match] for row, match in removed.items())
+            share = f"{len(rows.copies & set(removed)) / len(rows.copies):.3f}" if rows.copies else "–"
+            count = len(rows.texts)
+            found.append([rows.name, count, count / said["cpu"], len(removed), lost, f"{lost / count:.2%}", share])
+    table(["semhash", "count", "rows/CPU-s", "removed", "unrelated lost", "of all", "copies found"], found)
+    print()
 
 
 def _banking(data: Path) -> Rows:

@@ -40,6 +40,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+_SWITCH_S = 0.0005
+
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of one in recipes/.")]
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run directory; left out, the recipe's own.")]
 NewOption = Annotated[bool, typer.Option("--new", help="Begin another run even if one with the same inputs exists.")]
@@ -140,6 +142,9 @@ def run_loop(main: Coroutine[Any, Any, T], *, drain: Callable[[], None] | None =
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
+    # The thread that stores answers asks for the interpreter a dozen times a batch, and a busy loop lets it wait for an
+    # interval each time: by default 5 ms, so that answers of a burst stood in memory for 60 to 200 ms.
+    sys.setswitchinterval(_SWITCH_S)
     with asyncio.Runner(loop_factory=factory) as runner:
         try:
             return runner.run(guarded())

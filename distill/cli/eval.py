@@ -74,7 +74,7 @@ def evaluate(
     endpoint_price: Annotated[
         str | None, typer.Option("--endpoint-price", help="INPUT/OUTPUT in USD per million tokens.")
     ] = None,
-    max_usd: Annotated[float | None, typer.Option("--max-usd", help="The most that endpoints may cost.")] = None,
+    max_usd: Annotated[float | None, typer.Option("--max-usd", min=0, help="The most that endpoints may cost.")] = None,
     parity: Annotated[
         Path | None,
         typer.Option("--parity", help="An earlier --out (or OUT#SYSTEM): are the subject's answers those?"),
@@ -98,7 +98,7 @@ def evaluate(
         str | None, typer.Option("--general", help="Questions for what was forgotten: general/questions is shipped.")
     ] = None,
     machine_price: Annotated[
-        float | None, typer.Option("--machine-price", help="USD an hour of this machine, for the cost of answers.")
+        float | None, typer.Option("--machine-price", min=0, help="USD an hour of this machine: what answers cost.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Where scorecard and predictions go.")] = None,
     base: Annotated[bool, typer.Option("--base", help="With --adapter: score the base without it too.")] = False,
@@ -113,9 +113,9 @@ def evaluate(
         typer.Option("--new-holdout-version", help="With RECIPE: a changed holdout is meant; scores start anew."),
     ] = False,
     schema: Annotated[Path | None, typer.Option("--schema", help="JSON Schema that json_valid asks for.")] = None,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest answer.")] = 128,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Prompts answered at once.")] = 32,
-    latency_items: Annotated[int, typer.Option("--latency-items", help="Prompts answered singly; 0: none.")] = 8,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer.")] = 128,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Prompts answered at once.")] = 32,
+    latency_items: Annotated[int, typer.Option("--latency-items", min=0, help="Prompts answered singly; 0: none.")] = 8,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
@@ -272,15 +272,14 @@ def _options(further: Further, folder: Path, schema: Path | None) -> dict[str, A
     """What `distill.evaluate.evaluate` is told besides systems, metrics and gates."""
     from distill.assets import find
     from distill.evaluate import read_holdout
+    from distill.evaluate.metrics import read_schema
     from distill.evaluate.parity import read_earlier
-    from distill.io import loads
-    from distill.methods.validation import compile_schema
 
     measured, _, system = str(further.parity).partition("#")
     return {
         "subject": further.subject,
         "reference": further.reference,
-        "schema": compile_schema(loads(schema.read_bytes()), str(schema)) if schema is not None else None,
+        "schema": read_schema(schema) if schema is not None else None,
         "general": read_holdout(find("data", further.general, base=folder)) if further.general else None,
         "earlier": read_earlier(Path(measured), system or None) if further.parity is not None else None,
         "usd_per_hour": further.usd_per_hour,

@@ -107,8 +107,10 @@ def generate_run(
 ) -> Summary:
     """Drive a run from the terminal and say how it ended; returns its `Summary`."""
     from distill.engine import open_run
+    from distill.io.arrow import without_pandas
     from distill.planning import Shard
 
+    without_pandas()
     part = Shard.parse(shard) if shard is not None else None
     told = _hook(hook) if hook is not None else None
     session = open_run(path, run=run, new=new, detach=detach, hook=told, shard=part)

@@ -37,7 +37,7 @@ def score_table(card: Values) -> Table:
 
 def show_remarks(card: Values) -> None:
     """Differences, confusions, retention, cost, failures, what was forgotten, parity, leaks and gates, on stderr."""
-    for part in (_differences, _groups, _confused, _kept, _wrong, _forgotten, _parity, _judged, _leaks):
+    for part in (_differences, _groups, _confused, _kept, _wrong, _forgotten, _parity, _judged, _leaks, _repeats):
         part(card, lambda line: err.print(safe(line)))
     if card["gates"]:
         err.print(_gates(card["gates"]))
@@ -129,6 +129,19 @@ def _judged(card: Values, say: Callable[[str], None]) -> None:
 def _leaks(card: Values, say: Callable[[str], None]) -> None:
     if card["leaks"]:
         say(f"warning: {len(card['leaks'])} holdout items stand in the training rows: see scorecard.json")
+
+
+def _repeats(card: Values, say: Callable[[str], None]) -> None:
+    repeats: Sequence[Values] = card.get("repeats") or ()
+    if repeats:
+        first = repeats[0]
+        say(
+            f"warning: {len(repeats)} holdout items ask what another one asks, {first['id']} what {first['first']} "
+            "does: they count twice, and the intervals are narrower than they should be"
+        )
+    if other := [each for each in repeats if not each["same_answer"]]:
+        pair = f"{other[0]['id']} than {other[0]['first']}"
+        say(f"warning: {len(other)} of them want another answer, {pair}: one is always wrong")
 
 
 def _usd(system: Values) -> float | None:

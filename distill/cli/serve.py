@@ -25,10 +25,14 @@ _SHORTEST_KEY = 16
 def serve(
     releases: Annotated[list[str], typer.Argument(help="NAME or NAME@VERSION; several adapters share their base.")],
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="0: any free one.")] = 8000,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 8000,
     base: Annotated[str | None, typer.Option("--base", help="The adapters' base, if it is a folder.")] = None,
-    context: Annotated[int, typer.Option("--context", help="Tokens of prompt and answer, for GGUF files.")] = 4096,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest answer where a request is silent.")] = 512,
+    context: Annotated[
+        int, typer.Option("--context", min=64, help="Tokens of prompt and answer, of GGUF files.")
+    ] = 4096,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", min=1, help="Longest answer, if a request is silent.")
+    ] = 512,
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help=f"Listen beyond this machine; needs a key in {_KEY}.")
     ] = False,

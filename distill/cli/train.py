@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import typer
+from rich.text import Text
 
 from distill.cli.console import err, find_recipe, print_json
 from distill.cli.proving import freeze_holdout
@@ -62,9 +63,15 @@ def train(
     ] = 0.1,
     against: Annotated[
         list[Path] | None,
-        typer.Option("--against", metavar="FILE", help="With --mix: a holdout; general rows that repeat it stay out."),
+        typer.Option(
+            "--against",
+            metavar="FILE",
+            help="With --data: a holdout. Its items in the rows are counted; rows of --mix that hold one stay out.",
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Decides first weights and order of rows.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Of first weights and order of rows.")
+    ] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Over the recipe's.")] = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", help="Over the recipe's.")] = None,
     watch: Annotated[
@@ -89,12 +96,14 @@ def train(
     given: dict[str, Any] = {"epochs": epochs, "max_steps": max_steps, "method": method}
     given["watch"] = {"metric": watch} if watch is not None else None
     given["distillation"] = {"teacher": teacher} if teacher is not None else None
-    leaks, loaded = None, None
+    leaks, loaded, told = None, None, recipe is not None or bool(against)
     if recipe is not None:
         if data is not None:
             raise InputError("takes its rows from a run", field="RECIPE", hint="leave out --data, or leave out RECIPE")
         if mix is not None:
             raise InputError("goes with --data", field="--mix", hint="in a recipe, `dataset.mix` does this")
+        if against:
+            raise InputError("goes with --data", field="--against", hint="a recipe's holdout is looked for by itself")
         from distill.recipe import load_recipe
 
         loaded = load_recipe(find_recipe(recipe))
@@ -103,13 +112,15 @@ def train(
         given["model"] = model
         folder = find_run_dir(loaded, run)
         job = _job_of_run(loaded, folder, out=out, seed=seed, over=given, adapter=adapter)
-        leaks = _leaks(loaded, job.data, method=job.config.method)
+        leaks = _own_leaks(loaded, job)
     else:
         if adapter is None:
             model = needed(model, "--model")
         config = _config(settings or _SETTINGS[method or "sft"], {**given, "model": model or ""})
         target = Path() if plan else needed(out, "--out")
         job = Job(config, needed(data, "--data"), validation, target, seed or 0, adapter)
+        if against and not plan:
+            leaks = sum(_leaks(file, job.data, method=config.method) for file in against)
         if mix is not None:
             job = replace(job, mix=Mix(mix, mix_share, tuple(against or ())))
     _only_with_pairs(job)
@@ -125,7 +136,7 @@ def train(
         facts = train_seeds(job, seeds, overwrite=overwrite, quiet=quiet)
     else:
         facts = run_training(job, overwrite=overwrite, quiet=quiet).as_json()
-    if recipe is not None:
+    if told:
         facts["holdout_leaks"] = leaks
     if json and not err.quiet:
         print_json(facts)
@@ -135,7 +146,7 @@ def train_run(recipe: Recipe, run: Path, *, quiet: bool, new_holdout: bool = Fal
     """Train the recipe's student on `run/dataset`, into `run/train/<student>`; returns paths and figures."""
     freeze_holdout(recipe, new_version=new_holdout)
     job = _job_of_run(recipe, run)
-    leaks = _leaks(recipe, job.data, method=job.config.method)
+    leaks = _own_leaks(recipe, job)
     return {**run_training(job, quiet=quiet).as_json(), "holdout_leaks": leaks}
 
 
@@ -187,15 +198,21 @@ def _only_with_pairs(job: Job) -> None:
         raise InputError("general rows are answers: they go with --method sft only", field="--mix")
 
 
-def _leaks(recipe: Recipe, dataset: Path, *, method: str) -> int | None:
-    """Holdout items that the training rows ask; None without a holdout."""
+def _own_leaks(recipe: Recipe, job: Job) -> int | None:
+    """Items of the recipe's holdout that the training rows ask; None where it has none."""
     if recipe.evaluate is None:
         return None
     from distill.assets import find
+
+    return _leaks(find("data", recipe.evaluate.holdout, base=recipe.folder), job.data, method=job.config.method)
+
+
+def _leaks(file: Path, dataset: Path, *, method: str) -> int:
+    """Items of the holdout in `file` that the training rows ask."""
     from distill.evaluate import find_leaks, read_holdout
     from distill.train import MarkedData, PairData, TrainData
 
-    holdout = read_holdout(find("data", recipe.evaluate.holdout, base=recipe.folder))
+    holdout = read_holdout(file)
     if method == "kto":
         asked = [row.conversation for row in MarkedData.read(dataset).train]
     elif method in ("dpo", "orpo"):
@@ -205,9 +222,8 @@ def _leaks(recipe: Recipe, dataset: Path, *, method: str) -> int | None:
     leaks = find_leaks(holdout, asked)
     if leaks:
         first = leaks[0]
-        err.print(
-            f"[yellow]{len(leaks)} holdout items stand in the training rows[/], {first.id} in {first.where} first"
-        )
+        said = f"{len(leaks)} holdout items stand in the training rows, {first.id} in {first.where} first"
+        err.print(Text(said, style="yellow"))
     return len(leaks)
 
 

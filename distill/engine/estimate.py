@@ -148,10 +148,11 @@ def _plays(prepared: Prepared, pilot: Pilot, used: Floats) -> Plays:
 
 def _time(recipe: Recipe, pilot: Pilot, books: Books, plays: Plays) -> tuple[Interval | None, str]:
     """How long it takes and what decides that: in every round the narrowest of all limits, and once the time that a
-    slot's own answers take one after the other."""
+    slot's own answers take one after the other; besides, the days that quotas by the day leave to wait."""
     if not books.timed:
         return None, "not timed: the pilot's answers came from the store"
     needs: dict[str, Floats] = {}
+    days: dict[str, Floats] = {}
     steps = len({step for _, step in books.groups})
     latest = np.zeros(plays.by_round.shape[:2])
     asked = np.zeros(plays.by_round.shape[:2])
@@ -173,6 +174,12 @@ def _time(recipe: Recipe, pilot: Pilot, books: Books, plays: Plays) -> tuple[Int
         for limit, amount, what in rates:
             if limit is not None:
                 needs[f"{name}: {what}"] = amount / (limit * _USABLE / 60)
+        for limit, amount, what in (
+            (limits.requests_per_day, attempts, "requests_per_day"),
+            (limits.tokens_per_day, given + made, "tokens_per_day"),
+        ):
+            if limit is not None:
+                days[f"{name}: {what}"] = np.maximum(np.ceil(amount.sum(axis=1) / limit) - 1, 0)
         seconds = books.seconds(name, plays.by_round)
         needs[f"{name}: max_concurrency"] = seconds / config.max_concurrency
         latest = np.maximum(latest, seconds / np.maximum(requests, 1e-9) * (requests > 0))
@@ -188,6 +195,11 @@ def _time(recipe: Recipe, pilot: Pilot, books: Books, plays: Plays) -> tuple[Int
         return interval(plays.rounds * steps * _DAY_S), f"{batch[0]}: the batch API (at most 24 hours a step)"
     if float(np.median((steps * latest).sum(axis=1) * 2)) > float(np.median(total)):
         binding = "the time that one slot's answers take, one after the other"
+    if days:
+        longest = max(days, key=lambda what: float(np.median(days[what])))
+        if float(np.median(days[longest])) >= 1:
+            binding = longest
+        total = total + _DAY_S * np.max(list(days.values()), axis=0)
     return interval(total), binding
 
 

@@ -10,7 +10,16 @@ from distill.assets import find
 from distill.engine.check import Finding
 from distill.errors import InputError
 from distill.evaluate.figures import figure_names
-from distill.evaluate.gates import LATENCY, SPEED, Baseline, baselines_of, cannot_hold, gate_metric, parse_gate
+from distill.evaluate.gates import (
+    LATENCY,
+    SPEED,
+    Baseline,
+    baselines_of,
+    cannot_hold,
+    gate_metric,
+    parse_gate,
+    require_figures,
+)
 from distill.evaluate.holdout import read_holdout
 from distill.evaluate.judge import Desk
 from distill.evaluate.metrics import AskedMetric, Metric, parse_metric
@@ -109,7 +118,8 @@ def _gates(recipe: Recipe, config: EvaluateConfig, asked: _Asked) -> Iterator[Fi
             raise InputError(f"gate {gate.text!r} can never hold", hint=f"the value lies between {low:g} and {high:g}")
     if asked.baseline is not None:
         holdout = read_holdout(find("data", config.holdout, base=recipe.folder))
-        baselines_of(config.gates, holdout.digest, asked.baseline)
+        baselines = baselines_of(config.gates, holdout.digest, asked.baseline)
+        require_figures(config.gates, [*ranges, *further], baselines)
     if config.gates:
         yield Finding("ok", "gates", ", ".join(config.gates))
 

@@ -20,8 +20,16 @@ from distill.evaluate.examples import Example, count_classes, deciding_metric, s
 from distill.evaluate.failures import Failure, Rules
 from distill.evaluate.figures import figure_names, figures
 from distill.evaluate.forgetting import measure_forgetting
-from distill.evaluate.gates import Baseline, baselines_of, check_gates, gate_metric, parse_gate, resolve_file
-from distill.evaluate.holdout import Holdout, Item, find_leaks
+from distill.evaluate.gates import (
+    Baseline,
+    baselines_of,
+    check_gates,
+    gate_metric,
+    parse_gate,
+    require_figures,
+    resolve_file,
+)
+from distill.evaluate.holdout import Holdout, Item, find_leaks, find_repeats
 from distill.evaluate.intervals import interval
 from distill.evaluate.metrics import Counted, Metric
 from distill.evaluate.metrics.base import JudgeDesk
@@ -33,6 +41,7 @@ from distill.evaluate.statistics import differences, group_differences, grouped
 from distill.evaluate.teacher import TeacherSystem
 from distill.evaluate.unsafe import Unsafe
 from distill.io import write_jsonl
+from distill.io.disk import require_folder
 from distill.methods.validation import Validator
 from distill.train.data import Conversation
 
@@ -83,8 +92,10 @@ async def evaluate(
         progress: system, items answered, items.
 
     Raises:
-        InputError: a gate names no metric that is counted, or two systems share a name. Found before anything runs.
+        InputError: a gate names no metric that is counted, two systems share a name, or `out` cannot be written. Found
+            before anything runs.
     """
+    metrics = list({metric.name: metric for metric in metrics}.values())
     names = [system.name for system in systems]
     if len(set(names)) != len(names) or not names:
         raise InputError(f"systems need different names, and one at least: {', '.join(names) or 'none'}")
@@ -103,9 +114,11 @@ async def evaluate(
     for gate in gates:
         gate_metric(parse_gate(gate), [*(metric.name for metric in metrics), *further])
     baselines = baselines_of(gates, holdout.digest, baseline or resolve_file)
+    require_figures(gates, [*(metric.name for metric in metrics), *further], baselines)
     check_metrics(metrics, holdout.items, systems, desk)
     unsafe = unsafe or Unsafe()
     unsafe.check_desk(desk)
+    require_folder(out)
     file = out / "predictions.jsonl"
     saved = Saved(file)
     lines: list[dict[str, Any]] = []
@@ -164,6 +177,7 @@ async def evaluate(
         differences=differences(metrics, counted, subject, against, seed=seed),
         group_differences=group_differences(holdout.items, metrics, counted, subject, against, seed=seed),
         leaks=tuple(find_leaks(holdout, training_rows)) if training_rows is not None else None,
+        repeats=tuple(find_repeats(holdout)),
         gates=check_gates(gates, scores[subject], values, baselines) if gates else (),
         retention=kept,
         cost_ratios=ratios,

@@ -36,6 +36,7 @@ __all__ = [
     "gate_metric",
     "parse_gate",
     "read_baseline",
+    "require_figures",
     "resolve_file",
 ]
 
@@ -198,6 +199,31 @@ def baselines_of(gates: Sequence[str], holdout_digest: str, resolve: Callable[[s
     return found
 
 
+def require_figures(gates: Sequence[str], names: Sequence[str], baselines: Mapping[str, Baseline]) -> None:
+    """Make sure that the earlier scores hold the figures that losses are measured in, before anything is generated.
+
+    Args:
+        names: what will be counted.
+
+    Raises:
+        InputError: one does not.
+    """
+    for gate in map(parse_gate, gates):
+        if gate.drop is not None:
+            _require_figure(gate, gate.drop, gate_metric(gate, names), baselines[gate.drop.against])
+
+
+def _require_figure(gate: Gate, drop: Drop, name: str, before: Baseline) -> None:
+    if not drop.by_leaf and name not in before.metrics:
+        known = ", ".join(before.metrics)
+        raise InputError(f"gate {gate.text!r}: {before.title} has no figure of {name}", hint=f"it has: {known}")
+    if drop.by_leaf and not any(name in figures for figures in before.per_leaf.values()):
+        raise InputError(
+            f"gate {gate.text!r}: {before.title} has no figures of {name} by leaf",
+            hint="score it again, on items with a leaf: earlier versions did not keep them",
+        )
+
+
 def read_baseline(path: Path, *, subject: str | None = None) -> Baseline:
     """The subject of a scorecard as something to measure losses against.
 
@@ -260,14 +286,13 @@ def _value(
     if name in figures:
         return figures[name], ""
     if name in SPEED:
-        return _speed(gate, name, score)
+        return _speed(name, score)
     return float(score.metrics[name].value), ""
 
 
 def _loss(gate: Gate, drop: Drop, name: str, score: Scored, before: Baseline) -> tuple[float, str]:
+    _require_figure(gate, drop, name, before)
     if not drop.by_leaf:
-        if name not in before.metrics:
-            raise InputError(f"gate {gate.text!r}: {before.title} has no figure of {name}")
         return before.metrics[name] - float(score.metrics[name].value), f"{before.metrics[name]:.4f} in {before.title}"
     losses = {
         leaf: (figures[name] - now[name], int(figures["n"]))
@@ -275,23 +300,20 @@ def _loss(gate: Gate, drop: Drop, name: str, score: Scored, before: Baseline) ->
         if name in figures and name in (now := score.per_leaf.get(leaf, {}))
     }
     if not losses:
-        raise InputError(
-            f"gate {gate.text!r}: {before.title} has no figures of {name} by leaf",
-            hint="score and release it again: earlier versions did not keep them",
-        )
+        return math.nan, "no leaf was counted both times"
     leaf, (worst, n) = max(losses.items(), key=lambda item: item[1][0])
     return worst, f"{leaf}, {n} items, the worst of {len(losses)} against {before.title}"
 
 
-def _speed(gate: Gate, name: str, score: Scored) -> tuple[float, str]:
+def _speed(name: str, score: Scored) -> tuple[float, str]:
     if name == "tokens_per_second":
         if score.tokens_per_second is None:
-            raise InputError(f"gate {gate.text!r}: the answers were not timed", hint="they were stored ones")
+            return math.nan, "the answers were not timed: they were stored ones"
         return score.tokens_per_second, ""
     if name == "usd_per_1k":
         usd = getattr(score.cost, "usd", None)
         return (math.nan, "the price is not known") if usd is None else (float(usd), "")
     if score.latency is None:
-        raise InputError(f"gate {gate.text!r}: latency was not measured", hint="set latency_items above 0")
+        return math.nan, "latency was not measured"
     seconds = float(score.latency.p50 if "50" in name else score.latency.p95)
     return (seconds * 1000 if name.endswith("_ms") else seconds), f"of {score.latency.n} items"

@@ -22,6 +22,7 @@ from distill.evaluate.holdout import Item
 from distill.evaluate.scorecard import Latency
 from distill.io import digest, loads
 from distill.io.memory import hand_back
+from distill.train.bases import require_base
 from distill.train.student import choose_dtype, load_model, load_tokenizer, locate, offline, weights_digest
 from distill.train.template import Encoder, stop_tokens, use_template
 
@@ -93,6 +94,8 @@ class Student:
     def __post_init__(self) -> None:
         self._place = locate(self.model)
         self._adapter = adapter_folder(self.adapter) if self.adapter is not None else None
+        if self._adapter is not None:
+            require_base(self._adapter, self._place)
         # A full fine-tune keeps its notes in the model's own folder.
         self._trained = _notes(self._adapter or self._place.folder)
         wanted = self._trained.get("dtype", "auto") if self.dtype == "auto" else self.dtype

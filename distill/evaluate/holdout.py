@@ -21,9 +21,10 @@ from distill.errors import InputError
 from distill.io import check_text, digest
 from distill.train.data import Conversation, read_table
 
-__all__ = ["Holdout", "Item", "Leak", "find_leaks", "read_holdout"]
+__all__ = ["Holdout", "Item", "Leak", "Repeat", "find_leaks", "find_repeats", "read_holdout"]
 
 _ROLES = ("system", "user", "assistant", "tool")
+_FORM = "an item is {messages: [turns that end with the question], answer: text or a JSON value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,17 @@ class Leak:
     """False: equal but for case, punctuation and spacing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """An item that asks what an earlier one asks. Counted twice, one question makes every interval too narrow."""
+
+    id: str
+    first: str
+    """The item that asked before."""
+    same_answer: bool
+    """False: the two want different answers, and one of them is always wrong."""
+
+
 def read_holdout(path: Path) -> Holdout:
     """Read and check a holdout file.
 
@@ -125,21 +137,41 @@ def find_leaks(holdout: Holdout, rows: Iterable[Conversation]) -> list[Leak]:
     return found
 
 
-def _item(row: dict[str, Any], path: Path, line: int, number: int) -> Item:
-    def wrong(message: str, field: str) -> InputError:
-        return InputError(message, path=path, line=line, field=field)
+def find_repeats(holdout: Holdout) -> list[Repeat]:
+    """Items whose turns are those of an earlier item."""
+    first: dict[tuple[tuple[str, str], ...], Item] = {}
+    found: list[Repeat] = []
+    for item in holdout.items:
+        known = first.setdefault(tuple((turn["role"], turn["content"]) for turn in item.messages), item)
+        if known is not item:
+            found.append(Repeat(item.id, known.id, known.answer == item.answer))
+    return found
 
-    messages = _messages(row.get("messages"), wrong)
+
+def _item(row: dict[str, Any], path: Path, line: int, number: int) -> Item:
+    def wrong(message: str, field: str, hint: str | None = None) -> InputError:
+        return InputError(message, path=path, line=line, field=field, hint=hint)
+
+    if "messages" not in row:
+        raise wrong(f"this field is needed; the line has: {', '.join(row) or 'nothing'}", "messages", _FORM)
+    messages = _messages(row["messages"], wrong)
     if messages[-1]["role"] == "assistant":
         raise wrong("ends with the answer; it should end with the question, and `answer` hold the answer", "messages")
+    if not any(turn["role"] == "user" for turn in messages):
+        raise wrong("no user turn: nothing is asked", "messages", _FORM)
     refuse, tests = row.get("refuse") or False, row.get("tests") or ""
     if not isinstance(refuse, bool):
         raise wrong("should be true or false", "refuse")
     if not isinstance(tests, str):
         raise wrong("should be text: Python that an answer's program has to pass", "tests")
     answer, free = row.get("answer"), bool(refuse or tests)
+    without = 'an item to be declined says `"refuse": true`, one answered by a program has `tests`'
     if "answer" not in row and not free:
-        raise wrong("this field is needed", "answer")
+        raise wrong(f"this field is needed; the line has: {', '.join(row)}", "answer", without)
+    if answer is None and not free:
+        raise wrong("is null: there is nothing to compare with", "answer", without)
+    if isinstance(answer, str) and not answer.strip() and not free:
+        raise wrong("is empty: there is nothing to compare with", "answer", without)
     has_answer = not free or answer is not None
     if not has_answer:
         answer = ""
@@ -149,7 +181,7 @@ def _item(row: dict[str, Any], path: Path, line: int, number: int) -> Item:
     if isinstance(leaf, list):
         leaf = "/".join(str(part) for part in cast("list[Any]", leaf))
     return Item(
-        id=str(row.get("id", number)),
+        id=str(number if row.get("id") is None else row["id"]),
         messages=tuple(messages),
         answer=answer,
         leaf=str(leaf),
@@ -174,6 +206,8 @@ def _messages(value: Any, wrong: Any) -> Sequence[dict[str, str]]:
             raise wrong(f"unknown role {turn.get('role')!r}; known: {', '.join(_ROLES)}", f"{here}.role")
         if not isinstance(turn.get("content"), str):
             raise wrong("should be text", f"{here}.content")
+        if turn["role"] == "user" and not turn["content"].strip():
+            raise wrong("is empty", f"{here}.content")
         check_text(turn["content"])
         turns.append({"role": turn["role"], "content": turn["content"]})
     return turns

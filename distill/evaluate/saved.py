@@ -66,8 +66,8 @@ class Saved:
     def get(self, system: str, key: str, items: Sequence[Item]) -> Generated | None:
         """The predictions of `system`, if all of them are here and none of them is a failed request."""
         rows = {row["id"]: row for row in self._rows.get(system, ()) if row.get("key") == key}
-        if any(item.id not in rows for item in items):
-            return None
+        if any(item.id not in rows or rows[item.id]["messages"] != list(item.messages) for item in items):
+            return None  # ids may have moved to other questions
         ordered = [rows[item.id] for item in items]
         if any(row["finish"] in FAILURES for row in ordered):
             return None  # a failed request is worth another try

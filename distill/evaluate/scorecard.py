@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from distill.evaluate.gates import GateResult, check_gates, gate_metric, parse_gate
-from distill.evaluate.holdout import Leak
+from distill.evaluate.holdout import Leak, Repeat
 from distill.evaluate.intervals import Difference, Interval
 from distill.evaluate.statistics import GroupDifference
 from distill.io import write_bytes
@@ -86,6 +86,8 @@ class Scorecard:
     """Subject against reference by leaf and difficulty; no claim where a group has too few items."""
     leaks: tuple[Leak, ...] | None = None
     """None: the training rows were not at hand."""
+    repeats: tuple[Repeat, ...] = ()
+    """Items that ask what another one asks."""
     gates: tuple[GateResult, ...] = ()
     retention: tuple[Retention, ...] = ()
     """Of every other system, against the reference (the teacher)."""

@@ -9,7 +9,8 @@ A few filters change rows besides: see `Rewriter`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -18,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from distill.errors import InputError
+
 __all__ = [
     "Bookkeeping",
     "Calibrating",
@@ -25,11 +28,13 @@ __all__ = [
     "Meeting",
     "Persisting",
     "Preparing",
+    "Remembering",
     "Reporting",
     "Rewriter",
     "Rewritten",
     "Sharing",
     "Verdicts",
+    "naming",
 ]
 
 
@@ -134,6 +139,18 @@ class Persisting(Protocol):
 
 
 @runtime_checkable
+class Remembering(Protocol):
+    """A filter that holds something of every row it has kept: what of a run's memory grows with the rows."""
+
+    name: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held of them now, without what is mapped from disk."""
+        ...
+
+
+@runtime_checkable
 class Preparing(Protocol):
     """A filter that judges rows in their order, and of which a part depends on each row alone: copies of the filter in
     other processes do that part."""
@@ -188,6 +205,17 @@ class Bookkeeping(Protocol):
     def add_books(self, books: dict[str, Any]) -> None:
         """Count what a copy has entered; called in the order of the rows."""
         ...
+
+
+@contextmanager
+def naming(name: str) -> Generator[None]:
+    """Errors of a step are said with its name; one that names a file is about that file."""
+    try:
+        yield
+    except InputError as error:
+        if error.path is not None:
+            raise
+        raise type(error)(f"{name}: {error.message}", hint=error.hint) from None
 
 
 @dataclass(frozen=True, slots=True)

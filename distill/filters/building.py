@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from distill.assets import find
 from distill.errors import InputError
-from distill.filters.base import Filter
+from distill.filters.base import Filter, naming
 from distill.filters.chain import Chain
 from distill.filters.near.survivors import declared
 from distill.recipe import (
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from distill.filters.decontamination.doubts import Opinion
     from distill.filters.decontamination.meaning import Late
 
-__all__ = ["FilterContext", "build_chain"]
+__all__ = ["FilterContext", "build_chain", "names_of"]
 
 _FILTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "exact": ("near.exact", "ExactFilter", ("seeds", "folder")),
@@ -88,10 +88,15 @@ def build_chain(steps: Sequence[FilterStep], context: FilterContext | None = Non
                 field="index",
                 hint="put the pii step before this one",
             )
-    return Chain([_build(step, name, context) for step, name in zip(steps, _names(steps), strict=True)])
+    return Chain([_build(step, name, context) for step, name in zip(steps, names_of(steps), strict=True)])
 
 
 def _build(step: FilterStep, name: str, context: FilterContext) -> Filter:
+    with naming(name):
+        return _made(step, name, context)
+
+
+def _made(step: FilterStep, name: str, context: FilterContext) -> Filter:
     if isinstance(step, DiversityStep):
         raise InputError(
             "diversity chooses from a whole set, and a run counts and hands out its rows while it goes on",
@@ -134,8 +139,12 @@ def _encoder(step: DecontaminateStep, context: FilterContext) -> Late | None:
     return Late(lambda: load_embedder(model, folder=context.folder, note=context.note))
 
 
-def _names(steps: Sequence[FilterStep]) -> list[str]:
-    """One name a step: its own, else its kind, numbered from the second of a kind on."""
+def names_of(steps: Sequence[FilterStep]) -> list[str]:
+    """One name a step: its own, else its kind, numbered from the second of a kind on.
+
+    Raises:
+        InputError: two steps have the same name.
+    """
     names: list[str] = [step.name for step in steps if step.name is not None]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -22,7 +22,17 @@ from numpy.typing import NDArray
 
 from distill.dataset import Fate
 from distill.dataset.schema import FATE_FIELDS, VERDICTS_FIELD
-from distill.filters.base import Calibrating, Filter, Persisting, Preparing, Reporting, Rewriter, Verdicts
+from distill.filters.base import (
+    Calibrating,
+    Filter,
+    Persisting,
+    Preparing,
+    Remembering,
+    Reporting,
+    Rewriter,
+    Verdicts,
+    naming,
+)
 
 __all__ = ["Chain", "ChainVerdicts"]
 
@@ -128,6 +138,12 @@ class Chain:
         return dict(sorted(total.items()))
 
     @property
+    def remembered(self) -> dict[str, int]:
+        """Bytes that filters hold of the rows they have kept, by filter."""
+        held = {step.name: step.nbytes for step in self.steps if isinstance(step, Remembering)}
+        return {name: size for name, size in held.items() if size}
+
+    @property
     def needs_sample(self) -> bool:
         """Whether a step waits for a sample of the rows to set its thresholds by."""
         return any(isinstance(step, Calibrating) and step.needs_sample for step in self.steps)
@@ -136,7 +152,8 @@ class Chain:
         """Let the steps that wait for it set their thresholds by a sample of the rows, as they came."""
         for step in self.steps:
             if isinstance(step, Calibrating) and step.needs_sample:
-                step.calibrate(rows)
+                with naming(step.name):
+                    step.calibrate(rows)
 
     @property
     def calibrated(self) -> dict[str, Any]:
@@ -196,18 +213,19 @@ class Chain:
         left = _take(_replace(rows, columns), alive)
         for place in span:
             step, started = self.steps[place], self._clock()
-            if isinstance(step, Rewriter):
-                made = step.rewrite(_replace(rows, columns), verdicts.evidence)
-                columns.update(made.columns)
-                verdicts.evidence[:] = made.evidence
-                said = made.verdicts.take(alive)
-                left = _take(_replace(rows, columns), alive)
-            elif not len(alive):
-                continue
-            elif step.name in verdicts.prepared and isinstance(step, Preparing):
-                said = step.judge_prepared(left, verdicts.prepared[step.name].take(pa.array(alive)))
-            else:
-                said = step.judge(left)
+            with naming(step.name):
+                if isinstance(step, Rewriter):
+                    made = step.rewrite(_replace(rows, columns), verdicts.evidence)
+                    columns.update(made.columns)
+                    verdicts.evidence[:] = made.evidence
+                    said = made.verdicts.take(alive)
+                    left = _take(_replace(rows, columns), alive)
+                elif not len(alive):
+                    continue
+                elif step.name in verdicts.prepared and isinstance(step, Preparing):
+                    said = step.judge_prepared(left, verdicts.prepared[step.name].take(pa.array(alive)))
+                else:
+                    said = step.judge(left)
             self.cpu_seconds[step.name] += self._clock() - started
             self.enter(place, verdicts, said)
             if not said.keep.all():

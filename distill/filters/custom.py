@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from distill.errors import InputError
 from distill.filters.base import Filter, Verdicts
+from distill.io.arrow import with_pandas
 from distill.recipe import CustomStep, suggest
 
 __all__ = ["GROUP", "load_custom", "package_of"]
@@ -61,6 +62,7 @@ def load_custom(step: CustomStep, name: str, *, folder: Path) -> Filter:
         InputError: none has this name, two have, or it does not take the options.
     """
     point = _point(step.filter)
+    with_pandas()  # it may judge with data frames
     try:
         made = point.load()(name=name, fields=step.fields, folder=folder, **step.options)
     except (ImportError, AttributeError) as error:

@@ -30,6 +30,7 @@ from distill.filters.building import FilterContext, build_chain
 from distill.filters.chain import Chain
 from distill.filters.cost import cost_notes
 from distill.filters.guard import Guard, required, some, verdict_names
+from distill.filters.json_lines import ARRAY
 from distill.filters.near.survivors import declared, judge_in_order, whole
 from distill.filters.parallel.copies import Orders
 from distill.filters.parallel.journal import Journal, open_journal
@@ -123,8 +124,13 @@ def filter_file(
                 open_journal(journal, lambda: key_of(source, steps, context, options), report.notes.append)
             )
         if workers > 1:
-            run.pool = held.enter_context(open_pool(workers))
-        run.all()
+            run.pool = held.enter_context(open_pool(workers, Orders.early(steps, context)))
+        try:
+            run.all()
+        except InputError as error:
+            if error.path is not None or not run.opened:
+                raise
+            raise type(error)(error.message, path=source, hint=error.hint) from None
     report.cpu_seconds += _children() - children
     report.worker_peak_mb = run.pool.peak / (1 << 20) if run.pool is not None else 0.0
     return report
@@ -166,17 +172,23 @@ class _Run:
     pool: Pool | None = None
     journal: Journal | None = None
     counting: bool = True
+    opened: bool = False
+    """Whether what is wrong now is wrong with the rows, not with the chain."""
     started: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.process_time()))
 
     def all(self) -> None:
         report, steps = self.report, self.steps
         needed = required(steps)
-        opened = self._open(frozenset(name for fields in needed for name in fields))
         ranking = declared(steps)
-        chain = build_chain(steps, self.context)
-        report.notes += cost_notes(steps)
+        # Other processes take a while to start, in which this one has something to do.
+        chain = None if self.pool is None else build_chain(steps, self.context)
+        opened = self._open(frozenset(name for fields in needed for name in fields))
+        if chain is None:
+            chain = build_chain(steps, self.context)
+        report.notes += [*cost_notes(steps), *self._unused()]
         names = verdict_names(opened, self.skip, report.notes)
         self._calibrate(opened, chain)
+        self.opened = True
         guard = Guard(opened, needed, self._invalid)
         schema = opened.schema if "id" in opened.schema.names else opened.schema.append(pa.field("id", pa.string()))
         fates = pa.schema([*schema, *(kind.with_name(name) for name, kind in zip(names, FATE_FIELDS, strict=True))])
@@ -197,6 +209,8 @@ class _Run:
                 if self.unsaved is not None:
                     self.unsaved.keep({name: numbers[keep] for name, numbers in verdicts.numbers.items()})
                 self._account(chain)
+            if not report.read and not self.skip:
+                raise InputError("the file holds no rows", path=report.source)
         if self.unsaved is None:
             chain.save()
         else:
@@ -207,6 +221,18 @@ class _Run:
             path = report.more_files["decontamination"] = report.kept_path.parent / "decontamination.json"
             write_bytes(path, orjson.dumps(report.decontamination, option=orjson.OPT_INDENT_2))
         self._account(chain)
+
+    def _unused(self) -> list[str]:
+        """What the user may take for done and is not: comparing with eval sets."""
+        steps = [step for step in self.steps if isinstance(step, DecontaminateStep)]
+        given = self.context.eval_sets
+        if given and all(step.against for step in steps):
+            named = ", ".join(each.name or each.path for each in given)
+            hint = "add `- kind: decontaminate` without `against` to the chain"
+            raise InputError(f"no step compares rows with the eval sets that are given ({named})", hint=hint)
+        if any(not step.against for step in steps) and not given:
+            return ["decontaminate: no eval set is named, so nothing was compared (--against FILE, or `against`)"]
+        return []
 
     def _open(self, text: frozenset[str]) -> Source:
         """The file, after its first reading."""
@@ -255,6 +281,8 @@ class _Run:
             return
         if not self.skip:
             hint = "use --on-error skip to go on without such rows; they are counted"
+            if why == ARRAY:
+                hint = f"write one object a line: jq -c '.[]' {report.source.name} > rows.jsonl"
             raise InputError(why, path=report.source, line=place, hint=hint)
         report.read += 1
         report.invalid += 1
@@ -269,6 +297,7 @@ class _Run:
         report.steps = dict(chain.cpu_seconds)
         report.masked = chain.masked
         report.peak_mb = peak_memory() / (1 << 20)
+        report.remembered = chain.remembered
         self.progress(report)
 
 

@@ -5,7 +5,7 @@
 # pyright: reportUnknownParameterType=false, reportMissingTypeArgument=false
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import xxhash
 
 from distill.dataset.schema import FATE_FIELDS
 from distill.errors import InputError
+from distill.filters.base import naming
 from distill.filters.near.digests import Digests
 from distill.filters.reading import Batch, Source
 from distill.filters.text import present
@@ -26,7 +27,9 @@ class Guard:
     """Takes the rows out of a batch that no chain can judge: without a field that a step names, or with an id that
     came before. Rows without an id get one."""
 
-    def __init__(self, source: Source, required: list[tuple[str, ...]], invalid: Callable[[int, str], None]) -> None:
+    def __init__(
+        self, source: Source, required: Mapping[tuple[str, ...], str], invalid: Callable[[int, str], None]
+    ) -> None:
         self._unit = source.unit
         self._required = required
         self._invalid = invalid
@@ -36,8 +39,9 @@ class Guard:
     def check(self, batch: Batch) -> tuple[Batch, pa.Table]:
         """The usable rows, and the table for the chain: the same with ids as text."""
         usable = np.ones(batch.table.num_rows, bool)
-        for fields in self._required:
-            there = present(batch.table, fields)
+        for fields, step in self._required.items():
+            with naming(step):
+                there = present(batch.table, fields)
             for row in np.flatnonzero(usable & ~there).tolist():
                 absent = [name for name in fields if not present(batch.table.slice(row, 1), (name,))[0]]
                 self._invalid(batch.places[row], f"no {' and no '.join(absent) or 'text'}")
@@ -46,7 +50,9 @@ class Guard:
         if not usable.all():
             chosen = np.flatnonzero(usable).tolist()
             originals = batch.originals and [batch.originals[row] for row in chosen]
-            batch = Batch(batch.table.take(chosen), [batch.places[row] for row in chosen], originals)
+            batch = Batch(
+                batch.table.take(pa.array(chosen, pa.int64())), [batch.places[row] for row in chosen], originals
+            )
             names = [names[row] for row in chosen]
         table, text_ids = batch.table, pa.array(names, pa.string())
         if not self._has_id:
@@ -98,14 +104,15 @@ def verdict_names(source: Source, skip: bool, notes: list[str]) -> list[str]:
     return [f"{prefix}{name}" for name in names]
 
 
-def required(steps: Sequence[FilterStep]) -> list[tuple[str, ...]]:
-    """The fields that steps name; a schema is about an answer even when it names none. Masking takes what is there."""
-    named: list[tuple[str, ...]] = []
+def required(steps: Sequence[FilterStep]) -> dict[tuple[str, ...], str]:
+    """The fields that steps name, and the first step that does; a schema is about an answer even when it names none.
+    Masking takes what is there."""
+    named: dict[tuple[str, ...], str] = {}
     for step in steps:
         fields: tuple[str, ...] = getattr(step, "fields", ())
         if step.kind != "pii" and (fields or step.kind == "schema"):
-            named.append(fields or ("response",))
-    return list(dict.fromkeys(named))
+            named.setdefault(fields or ("response",), step.name or step.kind)
+    return named
 
 
 def some(originals: list[dict[str, Any]] | None, keep: np.ndarray) -> list[dict[str, Any]] | None:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from distill.filters.kinds import Conflict, Kind, arrow_type, column, common, kind_of
 from distill.io import loads
 
-__all__ = ["BATCH_BYTES", "BATCH_ROWS", "BLOCK", "MAX_LINE", "Batch", "Layout", "Over", "layout", "read"]
+__all__ = ["ARRAY", "BATCH_BYTES", "BATCH_ROWS", "BLOCK", "MAX_LINE", "Batch", "Layout", "Over", "layout", "read"]
 
 MAX_LINE = 16 << 20
 """Bytes of the longest line that is read. A longer one is reported, and skipped without being held."""
@@ -38,7 +38,8 @@ Places = list[tuple[int, str]]
 """Lines that cannot be used, counted from 1 at the beginning of their block, and why."""
 Block = tuple[Path, int, int]
 
-_ARRAY = "a JSON array, not one object a line"
+ARRAY = "a JSON array, not one object a line"
+"""What is wrong with a file whose lines are not rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +220,12 @@ class _Lines:
                 bad.append((place, "nested too deeply"))
             except ValueError as error:
                 array = top and line.lstrip().startswith(b"[")
-                bad.append((place, _ARRAY if array else f"not valid JSON: {error}"))
+                bad.append((place, ARRAY if array else f"not valid JSON: {error}"))
             else:
                 if isinstance(value, dict):
                     yield place, value  # pyright: ignore[reportUnknownVariableType]
                 else:
-                    bad.append((place, _ARRAY if top and isinstance(value, list) else "not a JSON object"))
+                    bad.append((place, ARRAY if top and isinstance(value, list) else "not a JSON object"))
 
     def texts(self, bad: Places) -> Iterator[tuple[int, bytes]]:
         """(number from 1 in the block, line) of lines that are not blank, none of them longer than `MAX_LINE`."""

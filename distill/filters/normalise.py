@@ -13,9 +13,11 @@ import unicodedata
 __all__ = ["excerpt", "fold", "plain"]
 
 _APOSTROPHES = "'’ʼ`´"
+# Stops, commas and brackets of Chinese, Japanese, Arabic and Indian scripts; those NFKC knows are ASCII by now.
+_FOREIGN = "。、「」『』《》【】〈〉؟،؛۔।॥・"
 # One class of characters finds the places; what stands beside them decides. Alternatives with look-behinds in one
 # expression are tried at every character, which is ten times slower.
-_MARK = re.compile(r"""["'“”„«»‘’ʼ`´¿¡…–—;?!.,:-]""")
+_MARK = re.compile(rf"""["'“”„«»‘’ʼ`´¿¡…–—{_FOREIGN};?!.,:-]""")
 
 
 def fold(text: str) -> str:

@@ -26,6 +26,15 @@ from distill.filters.json_lines import MAX_LINE, Batch, Layout, Over, layout, re
 
 __all__ = ["MAX_LINE", "Batch", "Readers", "Source", "as_rewritten", "open_source"]
 
+_COMPRESSED = {".gz": "gunzip", ".zst": "unzstd", ".bz2": "bunzip2", ".xz": "unxz", ".zip": "unzip"}
+_MARKS = {
+    b"\x1f\x8b": ("gzip", "give it the ending .gz and unpack it first with gunzip"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "give it the ending .zst and unpack it first with unzstd"),
+    b"PAR1": ("Parquet", "give it the ending .parquet"),
+    b"PK\x03\x04": ("zip or Excel", "unpack it first, or save the sheet as CSV in UTF-8"),
+}
+"""How files begin that are no text, whatever they are called."""
+
 OnInvalid = Callable[[int, str], None]
 """Called with the place of a row that cannot be used, and why. It may raise."""
 
@@ -88,10 +97,11 @@ def open_source(
         InputError: it cannot be read, its ending is not known, or it has no usable header.
     """
     kind = path.suffix.lower()
+    if kind in _COMPRESSED:
+        raise InputError("is compressed", path=path, hint=f"unpack it first: {_COMPRESSED[kind]} {path.name}")
     try:
-        with path.open("rb") as file:
-            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-                raise InputError("the text is UTF-16", path=path, hint="save it as UTF-8")
+        if kind not in (".parquet", ".pq"):
+            _check_text(path)
         if kind in (".jsonl", ".ndjson", ".json"):
             return _jsonl(path, on_invalid, text, readers or Readers())
         if kind in (".parquet", ".pq"):
@@ -101,6 +111,16 @@ def open_source(
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", path=path) from None
     raise InputError(f"unknown ending {kind or '(none)'}", path=path, hint="use .jsonl, .parquet, .csv or .tsv")
+
+
+def _check_text(path: Path) -> None:
+    with path.open("rb") as file:
+        begin = file.read(4)
+    if begin[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise InputError("the text is UTF-16", path=path, hint="save it as UTF-8")
+    for mark, (what, way_out) in _MARKS.items():
+        if begin.startswith(mark):
+            raise InputError(f"{what} data, not text", path=path, hint=way_out)
 
 
 # JSON Lines
@@ -132,7 +152,7 @@ def _parquet(path: Path, on_invalid: OnInvalid) -> Source:
     except pa.ArrowInvalid as error:
         raise InputError(f"not a Parquet file: {_first_line(error)}", path=path) from None
     _unique(schema.names, path, None)
-    schema = schema.remove_metadata()
+    schema = pa.schema([field.with_type(_without_views(field.type)) for field in schema])
 
     def batches() -> Iterator[Batch]:
         place = 1
@@ -140,12 +160,31 @@ def _parquet(path: Path, on_invalid: OnInvalid) -> Source:
             with pq.ParquetFile(path, pre_buffer=False) as file:
                 for batch in file.iter_batches(batch_size=_BATCH):
                     table = pa.Table.from_batches([batch]).replace_schema_metadata()
+                    if table.schema != schema:
+                        table = table.cast(schema)
                     yield _readable(Batch(table, list(range(place, place + table.num_rows))), on_invalid)
                     place += table.num_rows
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"damaged after row {place - 1}: {_first_line(error)}", path=path) from None
 
     return Source(path, schema, batches, "row", facts.num_rows)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    """The type with plain text and plain lists for views of them, which hardly any function takes."""
+    if kind == pa.string_view():
+        return pa.large_string()
+    if kind == pa.binary_view():
+        return pa.large_binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_views(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_without_views(kind.key_type), _without_views(kind.item_type))
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_without_views(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_without_views(kind.value_type)))
+    return kind
 
 
 def _readable(batch: Batch, refuse: OnInvalid) -> Batch:

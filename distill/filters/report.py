@@ -46,6 +46,8 @@ class FilterReport:
     diversity: dict[str, Any] = field(default_factory=dict[str, Any])
     """Measures of the rows before and after a choice among them, and of a random choice."""
     more_files: dict[str, Path] = field(default_factory=dict[str, Path])
+    remembered: dict[str, int] = field(default_factory=dict[str, int])
+    """Bytes that filters hold of the rows they have kept, by filter: what grows with the rows."""
     workers: int = 1
     """Processes that read and judged."""
     worker_peak_mb: float = 0.0
@@ -80,6 +82,7 @@ class FilterReport:
             "cpu_seconds": round(self.cpu_seconds, 3),
             "steps_cpu_seconds": {name: round(seconds, 3) for name, seconds in self.steps.items()},
             "peak_mb": round(self.peak_mb, 1),
+            "remembered_mb": {name: round(size / (1 << 20), 1) for name, size in self.remembered.items()},
             **({"workers": self.workers, "worker_peak_mb": round(self.worker_peak_mb, 1)} if self.workers > 1 else {}),
             "calibrated": self.calibrated,
             **({"self_test": self.self_test} if self.self_test else {}),

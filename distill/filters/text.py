@@ -9,7 +9,8 @@
 
 A column of that name comes first; `prompt` and `response` fall back to the usual names of other layouts
 (instruction, question, output, answer, …). Conversations may be OpenAI style (`messages` of role and content) or
-ShareGPT style (`conversations` of from and value). Left out, a row's text is its prompt and its response, one below
+ShareGPT style (`conversations` of from and value); a turn's content may be a list of parts, of which those that hold
+`text` count. Left out, a row's text is its prompt and its response, one below
 the other: the system turn is the same in every row and would make them all alike.
 
 Conversations are read from Arrow's own buffers, a column at a time: no Python object is made for a turn that no
@@ -31,6 +32,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from distill.errors import InputError
+from distill.recipe import suggest
 
 __all__ = ["Absent", "ids", "parts", "present", "sources", "text", "texts"]
 
@@ -103,9 +105,10 @@ def text(rows: pa.Table, field: str) -> pa.StringArray:
         found = _part(rows, field)
         if found is not None:
             return found
-    raise Absent(
-        f"no column {field}", field="fields", hint=f"the rows have: {', '.join(rows.column_names) or 'no columns'}"
-    )
+    close = suggest(field, rows.column_names)
+    near = f"; {close}" if close.startswith("did") else ""
+    hint = f"the rows have: {', '.join(rows.column_names) or 'no columns'}"
+    raise Absent(f"no column {field}{near}", field="fields", hint=hint)
 
 
 def present(rows: pa.Table, fields: Sequence[str] = ()) -> NDArray[np.bool_]:
@@ -196,7 +199,9 @@ def _turns(rows: pa.Table, name: str | None = None) -> _Turns | None:
         return None
     members = {kind.value_type.field(i).name: kind.value_type.field(i).type for i in range(kind.value_type.num_fields)}
     role = next((n for n in ("role", "from") if n in members and _is_text(members[n])), None)
-    content = next((n for n in ("content", "value") if n in members and _is_text(members[n])), None)
+    content = next(
+        (n for n in ("content", "value") if n in members and (_is_text(members[n]) or _is_parts(members[n]))), None
+    )
     if role is None or content is None:
         return None
     column = _one(rows.column(name))
@@ -204,10 +209,30 @@ def _turns(rows: pa.Table, name: str | None = None) -> _Turns | None:
     flat = column.flatten()
     return _Turns(
         role=_strings(pc.struct_field(flat, role)),
-        content=pc.fill_null(_strings(pc.struct_field(flat, content)), ""),
+        content=pc.fill_null(_content(pc.struct_field(flat, content)), ""),
         counts=counts,
         valid=np.asarray(pc.is_valid(column)),
     )
+
+
+def _is_parts(kind: pa.DataType) -> bool:
+    """Lists of objects of which some hold text, and others pictures."""
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
+        return False
+    place = kind.value_type.get_field_index("text")
+    return place >= 0 and _is_text(kind.value_type.field(place).type)
+
+
+def _content(column: Any) -> pa.StringArray:
+    if not _is_parts(column.type):
+        return _strings(column)
+    flat = column.flatten()
+    there = pc.is_valid(pc.struct_field(flat, "text"))
+    owner = np.asarray(pc.list_parent_indices(column))[np.asarray(there)]
+    counts = np.bincount(owner, minlength=len(column))
+    offsets = pa.array(np.concatenate(([0], np.cumsum(counts))), pa.int64())
+    parts = _strings(pc.struct_field(flat, "text")).filter(there)
+    return _in_lines(offsets, parts)
 
 
 def _join(turns: _Turns, roles: tuple[str, ...] | None) -> pa.StringArray:
@@ -222,14 +247,22 @@ def _join(turns: _Turns, roles: tuple[str, ...] | None) -> pa.StringArray:
     if len(content) == len(counts) and (counts == 1).all():
         return _strings(content)
     offsets = np.concatenate(([0], np.cumsum(counts)))
-    joined = pc.binary_join(pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), content), "\n")
+    joined = _in_lines(pa.array(offsets, pa.int64()), content)
     return pc.if_else(pa.array((counts > 0) & turns.valid), joined, pa.scalar(None, joined.type))
+
+
+def _in_lines(offsets: pa.Array, texts: Any) -> Any:
+    """Texts from one offset to the next, one below the other."""
+    return pc.binary_join(pa.LargeListArray.from_arrays(offsets, texts), pa.scalar("\n", texts.type))
 
 
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _is_text(kind.value_type)
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
+    # A column of nothing but nulls is a field that no row has.
+    return (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view() or pa.types.is_null(kind)
+    )
 
 
 def _strings(column: Any) -> pa.StringArray:

@@ -18,6 +18,8 @@ from distill.io.strict import loads
 
 __all__ = ["read_jsonl", "write_jsonl"]
 
+_FORM = "JSON Lines: one object a line, without commas between them and without a list around them"
+
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) for every line that is not blank.
@@ -40,9 +42,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             except UnicodeDecodeError as error:
                 raise InputError(f"not UTF-8 (byte {error.start + 1} of the line)", path=path, line=number) from None
             except ValueError as error:
-                raise InputError(f"not valid JSON: {error}", path=path, line=number) from None
+                raise InputError(f"not valid JSON: {error}", path=path, line=number, hint=_FORM) from None
             if not isinstance(value, dict):
-                raise InputError("not a JSON object", path=path, line=number)
+                raise InputError("not a JSON object", path=path, line=number, hint=_FORM)
             yield number, value
 
 

@@ -159,6 +159,10 @@ class LengthStep(_Step):
         tokens = (self.min_tokens, self.max_tokens)
         if all(v is None for v in (self.min_chars, self.max_chars, self.min_words, self.max_words, *tokens)):
             raise ValueError("min_chars: give at least one bound")
+        for unit in ("chars", "words", "tokens"):
+            least, most = getattr(self, f"min_{unit}"), getattr(self, f"max_{unit}")
+            if least is not None and most is not None and least > most:
+                raise ValueError(f"min_{unit}: is greater than max_{unit}")
         if (self.tokenizer is None) != (tokens == (None, None)):
             raise ValueError("tokenizer: goes with min_tokens or max_tokens, and they with it")
         return self
@@ -210,8 +214,8 @@ class DecontaminateStep(_Step):
     overlap: float = Field(default=0.5, gt=0, le=1)
     """Share of the shorter text's n-grams that must be in common."""
     similar: float = Field(default=0.6, gt=0, le=1)
-    """Jaccard similarity of three-word runs at which a text of one n-gram counts as the item; half of it is enough from
-    three n-grams on."""
+    """Jaccard similarity of three-word runs at which a text just over one n-gram counts as the item; half of it is
+    enough from three n-grams on, and a shorter text needs 1.2 times as much."""
     false_positive_rate: float | None = Field(default=None, gt=0, le=0.2)
     """Share of clean rows that may be lost: sets the threshold for paraphrases by the rows themselves, or by `clean`.
     Left out, or for rows that come a few at a time: the threshold is the eval set's own."""

@@ -93,7 +93,8 @@ def _scores(score: Score | None) -> str:
         lines += ["", "| gate | value | |", "|---|---:|---|"]
         for gate in score.gates:
             held = "holds" if gate["passed"] else "**fails**"
-            lines.append(f"| {escape(gate['gate'])} | {gate['value']:.4f} | {held} |")
+            value = "unknown" if gate["value"] is None else f"{gate['value']:.4f}"
+            lines.append(f"| {escape(gate['gate'])} | {value} | {held} |")
     return "\n".join(lines)
 
 

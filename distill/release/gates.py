@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from distill.errors import InputError
 from distill.evaluate.gates import GateResult, gate_metric, parse_gate
+from distill.evaluate.scorecard import Scorecard
 
-__all__ = ["Gated", "check_values"]
+__all__ = ["Gated", "check_values", "losses"]
 
 Gated = GateResult
 
@@ -26,3 +27,13 @@ def check_values(gates: Sequence[str], values: Mapping[str, float]) -> list[Gate
         value = float(values[name])
         results.append(GateResult(gate.text, value, gate.holds(value)))
     return results
+
+
+def losses(card: Scorecard, form: str) -> dict[str, float]:
+    """What one form of the student lost against the subject of `card`: `drop`, the largest loss of any metric, and
+    `sure_drop`, the bound of its paired 95 % interval that lies nearer to none."""
+    found = [difference for difference in card.differences if difference.against == form]
+    return {
+        "drop": max((loss.value for loss in found), default=0.0),
+        "sure_drop": max((max(loss.low, 0.0) for loss in found), default=0.0),
+    }

@@ -12,7 +12,9 @@ import orjson
 
 from distill.errors import InputError
 from distill.evaluate import Holdout, Metric
+from distill.evaluate.counting import check_metrics
 from distill.io import write_bytes
+from distill.io.disk import require_folder
 from distill.release.export import QUANTISATIONS, Exported, Quantisation, write_gguf
 from distill.release.gates import check_values
 from distill.release.proof import FIGURES, Proof, prove
@@ -83,10 +85,13 @@ async def export_gguf(
     measured = [name for name in FIGURES if holdout is not None or "drop" not in name]
     measured += [metric.name for metric in metrics if holdout is not None]
     check_values(gates or (), dict.fromkeys(measured, 0.0))
+    if holdout is not None:
+        check_metrics(metrics, holdout.items, (), None)
     if not run and (holdout is not None or gates):
         raise InputError("asks for figures that only a run gives", field="--no-check", hint="leave out one of them")
     name = locate(model).name
     several = len(wanted) > 1
+    require_folder(out if several else out.parent)
     exported: list[Exported] = []
     for quant in wanted:
         exported.append(write_gguf(model, _file(out, name, quant, several=several), quant))
@@ -113,11 +118,12 @@ async def export_gguf(
 
 
 def _known(quants: Sequence[str]) -> list[Quantisation]:
-    for name in quants:
+    asked = [name.lower() for name in quants]  # llama.cpp writes Q4_K_M
+    for name in asked:
         if name not in QUANTISATIONS:
             hint = f"there are: {', '.join(QUANTISATIONS)}"
             raise InputError(f"no such quantisation: {name}", field="--quant", hint=hint)
-    return [each for each in QUANTISATIONS if each in quants]
+    return [each for each in QUANTISATIONS if each in asked]
 
 
 def _file(out: Path, name: str, quant: str, *, several: bool) -> Path:

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from distill.errors import InputError
 from distill.evaluate.scorecard import GateResult
-from distill.io import digest, loads, write_bytes, write_text
+from distill.io import digest, loads, write_text
 from distill.release.card import render_card
 from distill.release.files import write_serve_files
 from distill.release.gates import check_values
@@ -117,7 +115,7 @@ def add_release(
         write_text(folder / "chat_template.jinja", template)
         if kind == "gguf":
             tokenizer.save_pretrained(folder / "tokenizer")  # prompts are made with it when the release is served
-            _forget_paths(folder / "tokenizer")
+            student.forget_paths(folder / "tokenizer")
         write_serve_files(release, folder, tokenizer)
         write_text(folder / "README.md", render_card(release, licence=_licence(release.base)))
         return release
@@ -195,13 +193,6 @@ def _same_rows(run: Path, training: dict[str, Any]) -> None:
 
 def _beside(file: Path) -> dict[str, Any] | None:
     return loads(file.read_bytes()) if file.is_file() else None
-
-
-def _forget_paths(folder: Path) -> None:
-    for file in folder.glob("*config.json"):
-        value: dict[str, Any] = loads(file.read_bytes())
-        kept = {key: item for key, item in value.items() if key not in ("name_or_path", "_name_or_path")}
-        write_bytes(file, orjson.dumps(kept, option=orjson.OPT_INDENT_2))
 
 
 def _notes(folder: Path) -> dict[str, Any]:

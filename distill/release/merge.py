@@ -29,11 +29,13 @@ import orjson
 
 from distill.errors import InputError
 from distill.evaluate import Holdout, Metric, Scorecard, Student, System, evaluate, parse_gate
+from distill.evaluate.counting import check_metrics
 from distill.evaluate.generation import adapter_folder
 from distill.io import digest, loads, write_bytes
-from distill.release.gates import Gated, check_values
+from distill.release.gates import Gated, check_values, losses
 from distill.release.parity import PROBES, Distributions, Parity, adapted, compare, distributions, probes
 from distill.train import student
+from distill.train.bases import require_base
 from distill.train.data import Conversation
 from distill.train.memory import peak_memory
 from distill.train.template import Encoded, use_template
@@ -91,8 +93,10 @@ async def merge(
     started = time.monotonic()
     place, folder = student.locate(model), adapter_folder(adapter)
     _free(out, overwrite=overwrite)
-    _is_its_base(folder, place)
+    require_base(folder, place)
     check_values(gates, _possible(metrics if holdout is not None else ()))
+    if holdout is not None:
+        check_metrics(metrics, holdout.items, (), None)
     student.offline()
     work = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(work, ignore_errors=True)
@@ -248,9 +252,7 @@ def _facts(built: _Built, card: Scorecard | None, gates: Sequence[str]) -> dict[
         facts["adapter_metrics"] = reference
         facts["holdout"] = {"name": card.holdout, "digest": card.holdout_digest, "items": card.n}
         values |= shown[chosen]["metrics"]
-        losses = [difference for difference in card.differences if difference.against == chosen]
-        values["drop"] = max((loss.value for loss in losses), default=0.0)
-        values["sure_drop"] = max((max(loss.low, 0.0) for loss in losses), default=0.0)
+        values |= losses(card, chosen)
     results: list[Gated] = check_values([gate for gate in gates if card is not None or not _is_drop(gate)], values)
     facts["probes"] = built.probes
     facts["gates"] = [asdict(result) for result in results]
@@ -297,12 +299,6 @@ def _free(out: Path, *, overwrite: bool) -> None:
         raise InputError("exists and is not a merged model", path=out, hint="name another folder")
     if not overwrite:
         raise InputError("holds a merged model", path=out, hint="name another folder, or pass --overwrite")
-
-
-def _is_its_base(adapter: Path, place: student.Place) -> None:
-    wanted = _notes(adapter).get("base_digest")
-    if wanted is not None and wanted != student.weights_digest(place.folder):
-        raise InputError(f"the adapter was trained on other weights than those of {place.name}", path=adapter)
 
 
 def _stored_dtype(folder: Path) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 from distill.evaluate import Holdout, Item, Metric, Student, evaluate
 from distill.evaluate.scorecard import GateResult, Scorecard
 from distill.release.export import Exported, Quantisation
-from distill.release.gates import check_values
+from distill.release.gates import check_values, losses
 from distill.release.llama import LlamaClient, LlamaSystem, running
 from distill.release.parity import PROBES
 from distill.train import student
@@ -124,7 +124,7 @@ async def prove(
             subject="model",
             progress=lambda system, done, total: progress(f"{system}: {done}/{total} answered"),
         )
-        texts = _saved(out, holdout)
+        texts = _saved(out, holdout, ["model", *(system.name for system in systems)])
     else:
         texts = {s.name: [p.text for p in (await s.answer(items, lambda _: None)).predictions] for s in systems}
         answered = await reference.answer(items, lambda _: None)
@@ -138,9 +138,7 @@ async def prove(
         scores: dict[str, float] = {}
         if card is not None:
             scores = {name: figure.value for name, figure in card.systems[_name(e)].metrics.items()}
-            losses = [difference for difference in card.differences if difference.against == _name(e)]
-            values["drop"] = max((loss.value for loss in losses), default=0.0)
-            values["sure_drop"] = max((max(loss.low, 0.0) for loss in losses), default=0.0)
+            values |= losses(card, _name(e))
         chosen = default_gates(e.quantisation) if gates is None else gates
         if card is None and gates is None:
             chosen = [gate for gate in chosen if not gate.startswith("sure_drop")]
@@ -185,14 +183,14 @@ def _questions() -> tuple[Item, ...]:
     )
 
 
-def _saved(out: Path, holdout: Holdout) -> dict[str, list[str]]:
-    """The predictions of every system, in the holdout's order."""
+def _saved(out: Path, holdout: Holdout, systems: Sequence[str]) -> dict[str, list[str]]:
+    """What `systems` answered, in the holdout's order; the file may hold others, of an earlier export."""
     from distill.io import read_jsonl
 
     found: dict[str, dict[str, str]] = {}
     for _, row in read_jsonl(out / "predictions.jsonl"):
         found.setdefault(row["system"], {})[row["id"]] = row["prediction"]
-    return {system: [rows[item.id] for item in holdout.items] for system, rows in found.items()}
+    return {system: [found[system][item.id] for item in holdout.items] for system in systems}
 
 
 def _name(exported: Exported) -> str:

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx2
+
 from distill.errors import AnswerError, FailureClass
 from distill.teachers.base import Finish, Reading, Request, Usage
 from distill.teachers.http import HttpTeacher, SdkClient, in_words
 from distill.teachers.reading import checked, envelope, split_thinking, tokens
-from distill.teachers.transport import LeanClient, WrittenOnce
 
 __all__ = ["DEFAULT_URL", "AnthropicTeacher", "read_message"]
 
@@ -82,16 +83,13 @@ class AnthropicTeacher(HttpTeacher):
         path = path.rstrip("/").removesuffix("/messages").removesuffix("/v1")
         return urlunsplit((scheme, host, f"{path}/v1/messages", query, ""))
 
-    def _open(self, client: LeanClient) -> SdkClient:
+    def _sdk(self, client: httpx2.AsyncClient) -> SdkClient:
         import anthropic
-
-        class AsyncAnthropic(WrittenOnce, anthropic.AsyncAnthropic):  # the SDK tells the server the name of its class
-            pass
 
         headers = dict(self._config.headers)
         if self._config.base_url is not None:
             headers.setdefault("x-api-key", self._key)  # servers that speak the same wire know the older header
-        sdk = AsyncAnthropic(
+        sdk = anthropic.AsyncAnthropic(
             api_key=self._key,
             base_url=self._config.base_url or DEFAULT_URL,
             default_headers=headers,

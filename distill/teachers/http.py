@@ -1,7 +1,7 @@
-"""What the providers behind an SDK share: one client, one attempt, and the SDK's exceptions turned into ours.
+"""What the providers behind an SDK share: one head, one attempt, and what goes wrong on the way as errors of ours.
 
-The SDK writes the request (address, authentication, its own headers) and says what went wrong on the way; its
-retries are off and its parsing is not used, because the raw body is what the answer store keeps.
+The SDK writes the head of the request (address, authentication, its own headers), once; its retries and its parsing are
+not used, because the raw body is what the answer store keeps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from distill.io.redact import Redactor
 from distill.recipe import TeacherConfig
 from distill.teachers.base import Reply
 from distill.teachers.failures import brief, failure_of
-from distill.teachers.transport import BodyTooLarge, LeanClient, Transport, reply_of
+from distill.teachers.transport import BodyTooLarge, Doubled, Head, Pool, Sender, written_by
 
 __all__ = ["NO_KEY", "HttpTeacher", "SdkClient", "in_words"]
 
@@ -34,8 +34,6 @@ class SdkClient(Protocol):
     """The part of both SDKs' clients that is used."""
 
     async def post(self, path: str, *, cast_to: type[httpx2.Response], content: bytes) -> httpx2.Response: ...
-
-    async def close(self) -> None: ...
 
 
 class HttpTeacher:
@@ -65,7 +63,8 @@ class HttpTeacher:
         self._wall = wall
         self._scrub = Redactor((api_key,) if api_key else ())
         self._echoes = _spellings(api_key)
-        self._client: SdkClient | None = None
+        self._head: Head | None = None
+        self._sender: Sender | None = None
         self._address = self._endpoint()
 
     # -- what a provider adds --------------------------------------------------------------------------------------
@@ -74,7 +73,7 @@ class HttpTeacher:
         """The whole address that requests go to."""
         raise NotImplementedError
 
-    def _open(self, client: LeanClient) -> SdkClient:
+    def _sdk(self, client: httpx2.AsyncClient) -> SdkClient:
         """The SDK's client on top of `client`."""
         raise NotImplementedError
 
@@ -85,13 +84,13 @@ class HttpTeacher:
     # -- the contract ----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the client. Connections follow with the requests."""
+        """Have the head written. Connections follow with the requests."""
         await self._opened()
 
     async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            await sender.close()
 
     async def send(self, wire: Mapping[str, Any], *, timeout: float) -> Reply:  # noqa: ASYNC109  # the contract
         """Send once; `timeout` covers everything from connecting to the last byte.
@@ -99,34 +98,33 @@ class HttpTeacher:
         Raises:
             TeacherError: TIMEOUT, CONNECTION, or MALFORMED (a body over the size limit).
         """
-        client = self._client or await self._opened()
+        sender, head = self._sender, self._head
+        if sender is None or head is None:
+            sender, head = await self._opened()
         # Members keep their order: models write structured answers in the order of the schema's properties.
         content = orjson.dumps(wire if isinstance(wire, dict) else dict(wire))
         try:
             async with asyncio.timeout(timeout):
-                response = await client.post(self._address, cast_to=httpx2.Response, content=content)
-            return self._masked(reply_of(response))
+                reply = await sender.send(head, content)
         except TimeoutError as error:
             raise TeacherError(FailureClass.TIMEOUT, f"no whole reply within {timeout:g} s") from error
-        except Exception as error:
-            # Both SDKs carry the response of an error status in `response`, and the cause of a broken connection.
-            response = getattr(error, "response", None)
-            if isinstance(response, httpx2.Response):
-                return self._masked(reply_of(response))
-            failure = self._broken(error)
-            if failure is None:
-                raise
-            raise failure from (error.__cause__ or error)
+        except (httpx2.RequestError, OSError) as error:
+            raise self._broken(error) from error
+        return self._masked(reply)
 
     def failure(self, reply: Reply) -> TeacherError | None:
         """Why the reply is not an answer, or None; see `distill.teachers.failures`."""
         return failure_of(reply, is_answer=self._shape, scrub=self._scrub, wall=self._wall)
 
-    async def _opened(self) -> SdkClient:
-        if self._client is None:
+    async def _opened(self) -> tuple[Sender, Head]:
+        if self._head is None:
+            self._head = await written_by(
+                lambda client: self._sdk(client).post(self._address, cast_to=httpx2.Response, content=b"{}")
+            )
+        if self._sender is None:
             _allow_files(self._config.max_concurrency)
-            self._client = self._open(LeanClient(self._given or Transport(self._address)))
-        return self._client
+            self._sender = Pool(self._address) if self._given is None else Doubled(self._given)
+        return self._sender, self._head
 
     def _masked(self, reply: Reply) -> Reply:
         """The reply without our key: some proxies quote the request, and bodies are kept in the answer store."""
@@ -137,14 +135,11 @@ class HttpTeacher:
             body = body.replace(echo, b"***")
         return Reply(reply.status, body, reply.headers)
 
-    def _broken(self, error: Exception) -> TeacherError | None:
-        cause = error.__cause__ or error
-        if not isinstance(cause, (httpx2.RequestError, OSError)):
-            return None
-        said = brief(str(cause) or type(cause).__name__, self._scrub)
-        if isinstance(cause, BodyTooLarge):
+    def _broken(self, error: httpx2.RequestError | OSError) -> TeacherError:
+        said = brief(str(error) or type(error).__name__, self._scrub)
+        if isinstance(error, BodyTooLarge):
             return TeacherError(FailureClass.MALFORMED, said, status=200)
-        if isinstance(cause, httpx2.TimeoutException):
+        if isinstance(error, httpx2.TimeoutException):
             return TeacherError(FailureClass.TIMEOUT, said)
         return TeacherError(FailureClass.CONNECTION, f"{urlsplit(self._address).netloc}: {said}")
 

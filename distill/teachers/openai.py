@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx2
+
 from distill.teachers.base import Message, Reading, Request
 from distill.teachers.http import HttpTeacher, SdkClient, in_words
 from distill.teachers.reading import is_chat, read_chat
-from distill.teachers.transport import LeanClient, WrittenOnce
 
 __all__ = ["DEFAULT_URL", "OpenAITeacher"]
 
@@ -91,16 +92,13 @@ class OpenAITeacher(HttpTeacher):
         self._limit = "max_completion_tokens" if new else "max_tokens"
         return urlunsplit((scheme, host, f"{path}/chat/completions", query, ""))
 
-    def _open(self, client: LeanClient) -> SdkClient:
+    def _sdk(self, client: httpx2.AsyncClient) -> SdkClient:
         import openai
-
-        class AsyncOpenAI(WrittenOnce, openai.AsyncOpenAI):  # the SDK tells the server the name of its class
-            pass
 
         headers = dict(self._config.headers)
         if self._azure:
             headers.setdefault("api-key", self._key)
-        sdk = AsyncOpenAI(
+        sdk = openai.AsyncOpenAI(
             api_key=self._key,
             base_url=self._config.base_url or DEFAULT_URL,
             default_headers=headers,

@@ -1,8 +1,8 @@
-"""The transport under both SDKs: httpx2's interface on a bare aiohttp session.
+"""The connections to a provider: the SDK writes the head of a request once, aiohttp carries every one.
 
-The SDKs' default pool searches all its connections for every request, so that it collapses at a few hundred
-concurrent ones; aiohttp's keeps free connections by host. The other half of the cost is httpx2's own handling of
-redirects, cookies and authentication flows, which a teacher never needs: `LeanClient` passes requests straight on.
+An SDK's request costs as much as everything else a row needs, and its default pool searches all its connections for
+every request, so that it collapses at a few hundred concurrent ones. Nothing of the head varies (one address, one key,
+no options per request), so the SDK is asked for it once (`written_by`); aiohttp's pool keeps free connections by host.
 
 What is decided here for every provider: connections are kept and not limited (the gateway limits), names are resolved
 once in five minutes, redirects are not followed (a key must not travel to another host), a proxy of the environment is
@@ -12,8 +12,9 @@ honoured as the SDKs do, bodies are read whole and refused above `BODY_LIMIT`.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -25,7 +26,7 @@ from yarl import URL
 from distill.errors import InputError
 from distill.teachers.base import Reply
 
-__all__ = ["BODY_LIMIT", "BodyTooLarge", "LeanClient", "Transport", "WrittenOnce", "environment_proxy", "reply_of"]
+__all__ = ["BODY_LIMIT", "BodyTooLarge", "Doubled", "Head", "Pool", "Sender", "environment_proxy", "written_by"]
 
 BODY_LIMIT = 32 << 20
 """Bytes of a body, unpacked. A longer one is no answer."""
@@ -35,8 +36,6 @@ _HEADERS_LIMIT = 1_000
 _CONNECT_S = 20.0
 _IDLE_S = 15.0  # a connection idle for longer may be gone at the other end
 _DNS_S = 300
-_HEADERS = "distill.headers"
-_REPLY = "distill.reply"
 _WIRE_ONLY = frozenset({"content-length", "content-encoding", "transfer-encoding", "connection", "keep-alive", "host"})
 
 
@@ -44,101 +43,73 @@ class BodyTooLarge(httpx2.RequestError):
     """The body is longer than `BODY_LIMIT`."""
 
 
-def reply_of(response: httpx2.Response) -> Reply:
-    """The reply that a response carries, from this transport or any other."""
-    reply = response.extensions.get(_REPLY)
-    if isinstance(reply, Reply):
-        return reply
-    return Reply(response.status_code, response.content, dict(response.headers.items()))
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request without its body: what all requests to one address share."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    """Names in lower case, the key among them."""
 
 
-class WrittenOnce:
-    """Mixin before an SDK's client class: the SDK writes the head of a request (address, headers) once, and every
-    further request to the same address shares it. Writing it anew costs as much as the rest of the SDK's work.
-
-    Right because nothing of the head varies: one key, one timeout, no options per request. Should the SDK stop calling
-    this hook, it would write every head itself again, and nothing else would change.
-    """
-
-    _heads: dict[str, httpx2.Request] | None = None
-
-    def _build_request(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:
-        heads = self._heads
-        if heads is None:
-            heads = self._heads = {}
-        head = heads.get(options.url)
-        if head is None:
-            # The hook of the SDK's own class, which stands behind this one.
-            write = cast("Callable[..., httpx2.Request]", getattr(super(), "_build_request"))  # noqa: B009
-            head = heads[options.url] = write(options, retries_taken=retries_taken)
-            names = [(name, value) for name, value in head.headers.multi_items() if name not in _WIRE_ONLY]
-            head.extensions[_HEADERS] = CIMultiDict(names)
-        return httpx2.Request(
-            head.method,
-            head.url,
-            headers=head.headers,
-            stream=httpx2.ByteStream(options.content),
-            extensions=head.extensions,
-        )
+async def written_by(call: Callable[[httpx2.AsyncClient], Awaitable[object]]) -> Head:
+    """The head of the request that an SDK makes in `call` with the client it is given. Nothing is sent."""
+    listener = _Listener()
+    async with httpx2.AsyncClient(transport=listener, follow_redirects=False, trust_env=False) as client:
+        await call(client)
+    (request,) = listener.heard
+    headers = tuple((name, value) for name, value in request.headers.multi_items() if name not in _WIRE_ONLY)
+    return Head(request.method, str(request.url), headers)
 
 
-class LeanClient(httpx2.AsyncClient):
-    """A client that sends a request as the SDK wrote it, once. What it leaves out: redirects, cookies, authentication
-    flows and event hooks."""
+class _Listener(httpx2.AsyncBaseTransport):
+    """Stands in for the network, and answers nothing of interest."""
 
-    def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
-        super().__init__(transport=transport, follow_redirects=False, trust_env=False)
-
-    def build_request(self, method: str, url: httpx2.URL | str, **given: Any) -> httpx2.Request:
-        # Given as a stream, the content gets no length of its own: the head is shared by requests of many lengths.
-        return httpx2.Request(method, url, headers=given.get("headers"), stream=httpx2.ByteStream(given["content"]))
-
-    async def send(self, request: httpx2.Request, **_: Any) -> httpx2.Response:
-        response = await self._transport.handle_async_request(request)
-        response.request = request
-        await response.aread()
-        return response
-
-
-class Transport(httpx2.AsyncBaseTransport):
-    """aiohttp behind httpx2's interface. The session opens with the first request, on the loop that runs then."""
-
-    def __init__(self, base_url: str) -> None:
-        self._proxy = environment_proxy(base_url)
-        self._session: aiohttp.ClientSession | None = None
-        self._known: httpx2.URL | None = None
-        self._url = URL()
-
-    def _open(self, secure: bool) -> aiohttp.ClientSession:
-        context: ssl.SSLContext | bool = httpx2.create_ssl_context() if secure else True
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S, ttl_dns_cache=_DNS_S, ssl=context)
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
-            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
-            auto_decompress=True,
-            max_field_size=_HEADER_LIMIT,
-            max_headers=_HEADERS_LIMIT,
-        )
+    def __init__(self) -> None:
+        self.heard: list[httpx2.Request] = []
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.heard.append(request)
+        return httpx2.Response(200, json={}, request=request)
+
+
+class Sender(Protocol):
+    """How requests leave."""
+
+    async def send(self, head: Head, content: bytes) -> Reply:
         """Send once and read the whole reply.
 
         Raises:
             httpx2.RequestError: no whole reply came; `BodyTooLarge` when it is too long.
         """
-        if request.url is not self._known:
-            self._known, self._url = request.url, URL(str(request.url), encoded=True)
-        url = self._url
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Pool:
+    """Connections of aiohttp's. They open with the requests, on the loop that runs then."""
+
+    def __init__(self, base_url: str) -> None:
+        self._proxy = environment_proxy(base_url)
+        self._session: aiohttp.ClientSession | None = None
+        self._head: Head | None = None
+        self._url = URL()
+        self._headers: CIMultiDict[str] = CIMultiDict()
+
+    async def send(self, head: Head, content: bytes) -> Reply:
+        """See `Sender`."""
+        if head is not self._head:
+            self._head, self._url, self._headers = head, URL(head.url, encoded=True), CIMultiDict(head.headers)
         if self._session is None:
-            self._session = self._open(url.scheme == "https")
+            self._session = _open(secure=self._url.scheme == "https")
         try:
             async with self._session.request(
-                request.method,
-                url,
-                data=await request.aread(),
-                headers=request.extensions.get(_HEADERS) or request.headers.multi_items(),
+                head.method,
+                self._url,
+                data=content,
+                headers=self._headers,
                 allow_redirects=False,
                 proxy=self._proxy,
             ) as reply:
@@ -153,13 +124,42 @@ class Transport(httpx2.AsyncBaseTransport):
             raise httpx2.ReadError(_said(error)) from None
         # The length and the encoding describe what was on the wire, not the unpacked body.
         headers = {key: value for name, value in reply.headers.items() if (key := name.lower()) not in _WIRE_ONLY}
-        extensions = {_REPLY: Reply(reply.status, body, headers)}
-        return httpx2.Response(reply.status, headers=headers, content=body, extensions=extensions)
+        return Reply(reply.status, body, headers)
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+
+class Doubled:
+    """A transport of httpx2's in the place of the network, such as its `MockTransport`."""
+
+    def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def send(self, head: Head, content: bytes) -> Reply:
+        """See `Sender`."""
+        request = httpx2.Request(head.method, head.url, headers=head.headers, content=content)
+        response = await self._transport.handle_async_request(request)
+        return Reply(response.status_code, await response.aread(), dict(response.headers.items()))
+
+    async def close(self) -> None:
+        await self._transport.aclose()
+
+
+def _open(*, secure: bool) -> aiohttp.ClientSession:
+    context: ssl.SSLContext | bool = httpx2.create_ssl_context() if secure else True
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S, ttl_dns_cache=_DNS_S, ssl=context)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
+        auto_decompress=True,
+        max_field_size=_HEADER_LIMIT,
+        max_headers=_HEADERS_LIMIT,
+    )
 
 
 async def _body(reply: aiohttp.ClientResponse) -> bytes:

@@ -18,7 +18,7 @@ from distill.errors import DistillError, InputError
 from distill.io import loads, write_bytes
 from distill.train.student import Place, locate, weights_digest
 
-__all__ = ["Start", "remember", "start_from"]
+__all__ = ["Start", "remember", "require_base", "start_from"]
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,24 @@ def start_from(adapter: Path, model: str | None = None) -> Start:
     wanted = notes.get("base_digest")
     name = str(notes.get("base") or loads((folder / "adapter_config.json").read_bytes())["base_model_name_or_path"])
     base = locate(model) if model is not None else _find(name, wanted, _known(cache_root() / "bases.json"))
+    require_base(folder, base)
+    return Start(folder, base, str(notes.get("dtype", "auto")), bool(notes.get("four_bit")))
+
+
+def require_base(adapter: Path, base: Place) -> None:
+    """Make sure that `base` is what the adapter in the folder `adapter` was trained on, where that is written down.
+
+    Raises:
+        InputError: it has other weights. Where the shapes fit, nothing else would tell.
+    """
+    notes = _notes(adapter)
+    wanted = notes.get("base_digest")
     if wanted is not None and weights_digest(base.folder) != wanted:
         raise InputError(
             f"the adapter was trained on other weights than those of {base.name}",
-            path=folder,
-            hint=f"pass its base, {name}, as --model",
+            path=adapter,
+            hint=f"pass its base, {notes.get('base') or 'the model it was trained on'}, as --model",
         )
-    return Start(folder, base, str(notes.get("dtype", "auto")), bool(notes.get("four_bit")))
 
 
 def _find(name: str, digest: str | None, known: dict[str, str]) -> Place:

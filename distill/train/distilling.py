@@ -109,7 +109,8 @@ def build(
             if model.training:
                 watch.tokens += int(inputs["attention_mask"].sum())
                 watch.trained += int((inputs["labels"] != IGNORE).sum())
-            total, apart = objective(model, inputs, TopK(*told) if told is not None else None)
+            with self.accelerator.autocast():  # it wraps the model's own forward pass, which is not called here
+                total, apart = objective(model, inputs, TopK(*told) if told is not None else None)
             count = int((inputs["labels"][:, 1:] != IGNORE).sum())
             apart_of["train" if model.training else "eval"].append(float(apart) / count)
             return total / (num_items_in_batch if num_items_in_batch is not None else count)

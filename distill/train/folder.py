@@ -20,6 +20,7 @@ import orjson
 
 from distill.errors import InputError
 from distill.io import digest, loads, write_bytes
+from distill.io.disk import require_folder
 from distill.recipe import TrainConfig
 
 __all__ = ["TrainResult", "claim", "finish", "identity", "last_checkpoint", "remembered"]
@@ -74,8 +75,9 @@ def claim(out: Path, identity: str, *, overwrite: bool) -> dict[str, Any] | None
     """The facts of the finished training in `out`, if it is this one; else `out` is ours to write.
 
     Raises:
-        InputError: another training stands there, and `overwrite` is not set.
+        InputError: another training stands there, and `overwrite` is not set; or `out` is no folder.
     """
+    require_folder(out)
     for name in ("train.json", "training.json"):
         file = out / name
         if not file.is_file():
@@ -83,6 +85,8 @@ def claim(out: Path, identity: str, *, overwrite: bool) -> dict[str, Any] | None
         facts = loads(file.read_bytes())
         if facts.get("identity") == identity and not overwrite:
             return facts if name == "train.json" else None
+        if name == "training.json" and not (out / "log.jsonl").is_file():
+            continue  # it ended on its rows or its model, before the first update: nothing is lost
         if not overwrite:
             raise InputError(
                 "holds another training (other data, settings, model or seed)",

@@ -142,12 +142,11 @@ def rows_that_fit(
     killed. So on a CPU the step is predicted first.
     """
     import torch
-    from transformers import AutoConfig
 
     asked = config.rows_at_once
     if torch.cuda.is_available():
         return asked, None
-    model = AutoConfig.from_pretrained(place.folder, local_files_only=True, trust_remote_code=False)
+    model = student.load_config(place.folder)
     if _plenty(config, examples, model, _weights_bytes(place)):
         return asked, None
     _import_what_training_imports(config)
@@ -192,7 +191,6 @@ def _job(config: TrainConfig, data: TrainData | PairData, seed: int) -> _Job:
     place = student.locate(config.model)
     student.offline()
     import torch
-    from transformers import AutoConfig
 
     _import_what_training_imports(config)
     tokenizer = student.load_tokenizer(place.folder)
@@ -214,7 +212,7 @@ def _job(config: TrainConfig, data: TrainData | PairData, seed: int) -> _Job:
     return _Job(
         sequences,
         dropped,
-        AutoConfig.from_pretrained(place.folder, local_files_only=True, trust_remote_code=False),
+        student.load_config(place.folder),
         _weights_bytes(place),
         student.choose_dtype(config.dtype)[0],
         cpu,

@@ -8,10 +8,12 @@ quantisation (QLoRA, https://arxiv.org/abs/2305.14314).
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,9 @@ __all__ = [
     "Place",
     "adapter_config",
     "choose_dtype",
+    "forget_paths",
     "load_adapter",
+    "load_config",
     "load_model",
     "load_tokenizer",
     "locate",
@@ -62,7 +66,9 @@ def locate(model: str) -> Place:
 
         place = Place(folder(model), Path(model).name)
     if not (place.folder / "config.json").is_file():
-        raise InputError("not a model folder: it has no config.json", path=model)
+        adapter = any((each / "adapter_config.json").is_file() for each in (place.folder, place.folder / "adapter"))
+        hint = "this is an adapter: name its base as --model, and this as --adapter" if adapter else None
+        raise InputError("not a model folder: it has no config.json", path=model, hint=hint)
     if not any(place.folder.glob("*.safetensors")):
         raise InputError(
             "the folder has no *.safetensors", path=model, hint="pickled weights can run code and are not loaded"
@@ -85,6 +91,20 @@ def offline() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
+def load_config(folder: Path) -> Any:
+    """The configuration of a model folder.
+
+    Raises:
+        InputError: it is none, or of a family that transformers does not know.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"config.json cannot be read: {_first_line(error)}", path=folder) from None
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model folder.
 
@@ -95,8 +115,9 @@ def load_tokenizer(folder: Path) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"the tokenizer cannot be loaded: {_first_line(error)}", path=folder) from None
+    except Exception as error:  # the library below raises nothing narrower for a file that it cannot read
+        hint = "the folder needs the model's tokenizer.json and tokenizer_config.json"
+        raise InputError(f"the tokenizer cannot be loaded: {_first_line(error)}", path=folder, hint=hint) from None
     if tokenizer.pad_token_id is None:
         # Padding never reaches the loss: labels and attention mask come from lengths, not from this id.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -114,6 +135,7 @@ def load_model(folder: Path, *, dtype: str, four_bit: bool = False) -> Any:
         InputError: not a causal language model, or it cannot be loaded.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     kind = getattr(torch, dtype)
@@ -129,7 +151,7 @@ def load_model(folder: Path, *, dtype: str, four_bit: bool = False) -> Any:
     )
     device = {"": torch.cuda.current_device()} if torch.cuda.is_available() else {"": "cpu"}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=kind,
             quantization_config=quantization,
@@ -138,14 +160,29 @@ def load_model(folder: Path, *, dtype: str, four_bit: bool = False) -> Any:
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are told below, by name
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
         raise InputError(f"the model cannot be loaded: {_first_line(error)}", path=folder) from None
+    _whole(found, folder)
     if four_bit:
         keep_packing(model)
         _let_go(model)
     model.config.use_cache = True
     return model
+
+
+def _whole(found: Mapping[str, Any], folder: Path) -> None:
+    """Every tensor of the model came from its files: the library draws the missing ones at random, with a log line."""
+    missing = sorted(found["missing_keys"])
+    other = sorted(str(name) for name, *_ in found["mismatched_keys"])
+    said = f"its files lack {len(missing)} of the model's tensors, {missing[0]} first" if missing else None
+    if other:
+        said = f"{len(other)} tensors have another shape than config.json says, {other[0]} first"
+    if said:
+        hint = "fetch the folder again; the weights and config.json have to be of one model"
+        raise InputError(said, path=folder, hint=hint)
 
 
 def _let_go(model: Any) -> None:
@@ -267,8 +304,7 @@ def save(
         model.config._name_or_path = base
         model.save_pretrained(folder, safe_serialization=True, state_dict=state)
         tokenizer.save_pretrained(folder)
-        for file in folder.glob("*.json"):
-            _edit(file, {"_name_or_path": None, "name_or_path": None})
+        forget_paths(folder)
     write_bytes(folder / "distill.json", orjson.dumps({"base": base, **trained}, option=orjson.OPT_INDENT_2))
     for place in (out, folder):
         write_text(place / "chat_template.jinja", template)
@@ -291,6 +327,12 @@ def weights_digest(folder: Path) -> str:
     return digest([*parts, digest(config.read_bytes()) if config.is_file() else ""])
 
 
+def forget_paths(folder: Path) -> None:
+    """Take the places where a model and its tokenizer lay out of the JSON files of a folder."""
+    for file in folder.glob("*.json"):
+        _edit(file, {"_name_or_path": None, "name_or_path": None})
+
+
 def _edit(file: Path, changes: dict[str, Any]) -> None:
     """Set the keys that are there; None removes them."""
     value = loads(file.read_bytes())
@@ -298,7 +340,8 @@ def _edit(file: Path, changes: dict[str, Any]) -> None:
         return
     for key in changes.keys() & value.keys():
         value.pop(key) if changes[key] is None else value.update({key: changes[key]})
-    write_bytes(file, orjson.dumps(value, option=orjson.OPT_INDENT_2))
+    # Not orjson: a tokenizer without a limit says 10^30.
+    write_text(file, json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _linear(module: Any) -> bool:

@@ -8,8 +8,12 @@ prompt (which is exactly what the student will see later), and again with the an
 the answer. Where a template renders an early answer differently once the conversation goes on (some drop the
 reasoning of earlier turns), the conversation becomes one example per answer.
 
-Every example is checked: the trained tokens decode to the answer, and the last of them ends the turn. Otherwise the
-student would learn the wrong text, or never to stop, and the loss would look healthy all the same.
+Where the template writes no token of its own behind an answer, EOS takes its place, right where the answer ends.
+
+Every example is checked: the trained tokens decode to the answers, each with the token that ends its turn and nothing
+of the template's around them. Otherwise the student would learn the wrong text, or never to stop, and the loss would
+look healthy all the same. An empty block of thoughts is the exception: some templates put one before an answer that has
+none, and not into the prompt, so the student has to write it.
 """
 
 from __future__ import annotations
@@ -37,7 +41,9 @@ PLAIN = (
 )
 """For models that come without a chat template."""
 
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+
+_OWN = "edit chat_template.jinja in the model's folder, or use another model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +65,9 @@ class Encoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self._special = set(tokenizer.all_special_ids) | {
-            number for number, token in tokenizer.added_tokens_decoder.items() if token.special
+        # Not every end of a turn is marked as special; runs of spaces that are tokens of their own end nothing.
+        self._ends = set(tokenizer.all_special_ids) | {
+            number for number, token in tokenizer.added_tokens_decoder.items() if token.special or token.content.strip()
         }
 
     def __call__(self, row: Conversation) -> list[Encoded]:
@@ -69,11 +76,9 @@ class Encoder:
         Raises:
             InputError: the template refuses the conversation, or the answers cannot be told from the prompt.
         """
-        whole = self._whole(row)
-        if whole is not None:
-            return [whole]
         answers = [i for i, turn in enumerate(row.turns) if turn["role"] == "assistant"]
-        return [self._last(row, row.turns[: i + 1]) for i in answers]
+        whole = self._whole(row, answers)
+        return [self._last(row, row.turns[: i + 1]) for i in answers] if whole is None else [whole]
 
     def last(self, row: Conversation) -> tuple[list[int], list[int]]:
         """(the prompt's ids, the last answer's with the token that ends it). Earlier answers belong to the prompt.
@@ -106,23 +111,24 @@ class Encoder:
             run.append(token)
         return "".join([*parts, self._text(run[:-1])])
 
-    def _whole(self, row: Conversation) -> Encoded | None:
-        """All answers in one example; None where an early answer cannot be told apart."""
+    def _whole(self, row: Conversation, answers: Sequence[int]) -> Encoded | None:
+        """All answers in one example; None where one cannot be told apart."""
         text = self._render(row.turns, generate=False, where=row.where)
         ids = self._ids(text)
         labels: list[int] = []
-        answers = [i for i, turn in enumerate(row.turns) if turn["role"] == "assistant"]
         for i in answers:
             before = self._render(row.turns[:i], generate=True, where=row.where)
             through = text if i == len(row.turns) - 1 else self._render(row.turns[: i + 1], generate=False)
             if not (text.startswith(through) and through.startswith(before)):
-                return None if len(answers) > 1 else self._last(row, row.turns)
+                return None
             head, upto = self._ids(before), ids if through == text else self._ids(through)
             if ids[: len(upto)] != upto or upto[: len(head)] != head:
-                return None if len(answers) > 1 else self._last(row, row.turns)
-            labels += [IGNORE] * (len(head) - len(labels))
-            labels += self._answer(ids[len(head) : len(upto)])
-        return self._checked(row, ids, labels, [row.turns[i]["content"] for i in answers])
+                return None
+            trained = self._answer(ids[len(head) : len(upto)], row.turns[i]["content"])
+            if trained is None:
+                return None
+            labels += [IGNORE] * (len(head) - len(labels)) + trained
+        return self._example(row, ids, labels + [IGNORE] * (len(ids) - len(labels)))
 
     def _last(self, row: Conversation, turns: Sequence[Turn]) -> Encoded:
         """The last answer alone, its prompt as it stands when the student is asked."""
@@ -131,48 +137,53 @@ class Encoder:
         if not text.startswith(before):
             raise InputError(
                 f"{row.where}: the chat template renders the prompt differently when the answer follows",
-                hint="the student would be trained on a prompt it never sees; use another template",
+                hint=f"the student would be trained on a prompt it never sees; {_OWN}",
             )
-        # Tokens may merge across the border. The student is shown the prompt's own tokens, so these are kept.
-        head = self._ids(before)
-        tail = self._ids(text[len(before) :])
-        labels = [IGNORE] * len(head) + self._answer(tail)
-        return self._checked(row, head + tail, labels, [turns[-1]["content"]])
-
-    def _answer(self, ids: list[int]) -> list[int]:
-        """Labels of one rendered answer: what follows its end-of-turn token is the template's, not the student's."""
-        end = next((i for i in range(len(ids) - 1, -1, -1) if ids[i] in self._special), None)
-        if end is None or self._text(ids[end + 1 :]).strip():
-            return list(ids)
-        return ids[: end + 1] + [IGNORE] * (len(ids) - end - 1)
-
-    def _checked(self, row: Conversation, ids: list[int], labels: list[int], answers: list[str]) -> Encoded:
-        labels += [IGNORE] * (len(ids) - len(labels))
-        last = max((i for i, label in enumerate(labels) if label != IGNORE), default=None)
-        if last is None:
-            raise InputError(f"{row.where}: no token of the answer would be trained")
-        if labels[last] not in self._special:
+        answer = turns[-1]["content"]
+        head, tail = self._ids(before), self._after(before, text)
+        labels = self._answer(tail, answer)
+        if labels is None:
             # The template lets the answer run out. Without an end the student would never learn to stop.
             if self.tokenizer.eos_token_id is None:
                 raise InputError(f"{row.where}: the answer has no end: no end-of-turn token, and no EOS token")
-            ids, labels = ids[: last + 1], labels[: last + 1]
-            ids.append(self.tokenizer.eos_token_id)
-            labels.append(self.tokenizer.eos_token_id)
+            end = _end_of(answer, text[len(before) :])
+            tail = self._after(before, text if end is None else text[: len(before) + end])
+            said = self._text(tail)
+            if _end_of(answer, said) is None:
+                raise InputError(
+                    f"{row.where}: the trained tokens are not the answer: {said[:80]!r} for {answer[:80]!r}",
+                    hint=f"the chat template changes the answer, or its generation prompt ends too early; {_OWN}",
+                )
+            tail.append(self.tokenizer.eos_token_id)
+            labels = list(tail)
+        return self._example(row, head + tail, [IGNORE] * len(head) + labels)
+
+    def _after(self, before: str, text: str) -> list[int]:
+        """The ids of `text` behind those of `before`, with which it begins.
+
+        Tokens may merge across the border. The student is shown the prompt's own tokens, so these are kept.
+        """
+        head, whole = self._ids(before), self._ids(text)
+        return whole[len(head) :] if whole[: len(head)] == head else self._ids(text[len(before) :])
+
+    def _answer(self, ids: list[int], answer: str) -> list[int] | None:
+        """Labels of one rendered answer: what follows its end-of-turn token is the template's, not the student's.
+
+        None where no such token follows the answer.
+        """
+        for place, token in enumerate(ids):
+            if token not in self._ends:
+                continue
+            said = self._text(ids[:place])
+            end = _end_of(answer, said)
+            if end is not None:
+                return None if said[end:].strip() else ids[: place + 1] + [IGNORE] * (len(ids) - place - 1)
+        return None
+
+    def _example(self, row: Conversation, ids: list[int], labels: list[int]) -> Encoded:
         bos = self.tokenizer.bos_token_id
         if bos is not None and ids[:2] == [bos, bos]:
             raise InputError(f"{row.where}: the sequence starts with the BOS token twice")
-        trained = _squash(self._text([label for label in labels if label != IGNORE]))
-        at = 0
-        for answer in answers:
-            # A template may drop or move reasoning, and trim; the answer itself has to be there, in order.
-            wanted = _squash(_THINKING.sub("", answer)) or _squash(answer)
-            found = trained.find(wanted, at)
-            if found < 0:
-                raise InputError(
-                    f"{row.where}: the trained tokens are not the answer: {trained[at:][:80]!r} for {wanted[:80]!r}",
-                    hint="the chat template changes the answer; use another template",
-                )
-            at = found + len(wanted)
         return Encoded(ids, labels, row.where)
 
     def _render(self, turns: Sequence[Turn], *, generate: bool, where: str = "") -> str:
@@ -180,7 +191,9 @@ class Encoder:
             return str(self.tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=generate))
         except Exception as error:  # a template raises what it likes: jinja's errors, or its own by name
             roles = " ".join(turn["role"] for turn in turns)
-            raise InputError(f"{where}: the chat template refuses the turns ({roles}): {error}".lstrip(": ")) from None
+            said = f"{where}: the chat template refuses the turns ({roles}): {error}".lstrip(": ")
+            system = "it may have no system turn: put that text into the first user turn"
+            raise InputError(said, hint=system if "system" in roles else None) from None
 
     def _ids(self, text: str) -> list[int]:
         # The template has written BOS where the model wants it; the tokenizer must not add its own.
@@ -214,5 +227,19 @@ def stop_tokens(tokenizer: Any, extra: Iterable[int] = ()) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _squash(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()
+def _end_of(answer: str, text: str) -> int | None:
+    """Where `answer`, with which `text` begins, ends in it; None if it begins with something else.
+
+    Spaces do not count, nor do thoughts: a template may trim the answer, and drop its thoughts or set them otherwise.
+    """
+    wanted = _bare(_THINKING.sub("", answer))
+    if wanted:
+        text = _THINKING.sub(lambda thought: " " * len(thought.group()), text)
+    else:
+        wanted = _bare(answer)
+    places = [place for place, letter in enumerate(text) if not letter.isspace()][: len(wanted)]
+    return places[-1] + 1 if "".join(text[place] for place in places) == wanted else None
+
+
+def _bare(text: str) -> str:
+    return "".join(text.split())

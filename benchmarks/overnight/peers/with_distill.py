@@ -33,7 +33,7 @@ def main() -> None:
     with measured() as told:
         summary = generate_run(recipe, run=run, new=False, quiet=True)
         told["rows"] = summary.counts["kept"]
-    table = pq.read_table(run / "rows.parquet", columns=["messages"])
+    table = pq.ParquetFile(run / "rows.parquet").read(columns=["messages"])
     rows = [{"prompt": turns[0]["content"], "text": turns[1]["content"]} for turns in table["messages"].to_pylist()]
     write(rows, work.folder)
     sys.exit(summary.exit_code)

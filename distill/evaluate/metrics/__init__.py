@@ -22,6 +22,6 @@ product, and thousands of them take milliseconds.
 """
 
 from distill.evaluate.metrics.base import AskedMetric, Counted, DrawnMetric, Floats, Metric
-from distill.evaluate.metrics.table import NAMES, parse_metric
+from distill.evaluate.metrics.table import NAMES, parse_metric, read_schema
 
-__all__ = ["NAMES", "AskedMetric", "Counted", "DrawnMetric", "Floats", "Metric", "parse_metric"]
+__all__ = ["NAMES", "AskedMetric", "Counted", "DrawnMetric", "Floats", "Metric", "parse_metric", "read_schema"]

@@ -12,10 +12,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from distill.errors import InputError
 from distill.evaluate.holdout import Item
 from distill.evaluate.metrics.base import Counted, Floats, Metric, with_answers
-from distill.evaluate.metrics.values import label
+from distill.evaluate.metrics.values import check_field, label
 
 __all__ = ["UNREADABLE", "MacroF1"]
 
@@ -30,9 +29,7 @@ class MacroF1(Metric):
     field: str | None = None
 
     def check(self, items: Sequence[Item]) -> None:
-        for item in items:
-            if item.has_answer and label(item.answer, self.field) is None:
-                raise InputError(f"item {item.id}: the answer has no field {self.field!r}", field=f"metric {self.name}")
+        check_field(self, items, self.field)
 
     def count(self, items: Sequence[Item], predictions: Sequence[str]) -> Counted:
         self.check(items)

@@ -26,7 +26,7 @@ from distill.filters.semantic.embedding import DEFAULT_MODEL
 from distill.io import loads
 from distill.methods.validation import compile_schema
 
-__all__ = ["NAMES", "parse_metric"]
+__all__ = ["NAMES", "parse_metric", "read_schema"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class _Given:
 
 def _json_valid(given: _Given) -> Metric:
     file = given.file("schema") if given.text("schema") else given.schema
-    return JsonValid(given.name, _compiled(file) if file is not None else None)
+    return JsonValid(given.name, read_schema(file) if file is not None else None)
 
 
 def _refusal(given: _Given) -> Metric:
@@ -163,7 +163,12 @@ def parse_metric(
     return build(_Given(text, options, folder or Path(), schema, allow_code))
 
 
-def _compiled(file: Path) -> Any:
+def read_schema(file: Path) -> Any:
+    """The JSON Schema in `file`, ready to validate.
+
+    Raises:
+        InputError: it cannot be read, or is no schema.
+    """
     try:
         return compile_schema(loads(file.read_bytes()), str(file))
     except OSError as error:

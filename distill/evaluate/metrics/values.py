@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from distill.errors import InputError
 from distill.evaluate.holdout import Item
 from distill.evaluate.metrics.base import Counted, Floats, Metric, parsed, shares, with_answers
 from distill.io import canonical, loads
 
-__all__ = ["Accuracy", "ExactMatch", "JsonValid", "label"]
+__all__ = ["Accuracy", "ExactMatch", "JsonValid", "check_field", "label"]
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,38 @@ class Accuracy(_RightOrWrong):
 
     field: str | None = None
 
+    def check(self, items: Sequence[Item]) -> None:
+        check_field(self, items, self.field)
+
+    def count(self, items: Sequence[Item], predictions: Sequence[str]) -> Counted:
+        self.check(items)
+        return super().count(items, predictions)
+
     def _is_right(self, item: Item, prediction: str) -> bool:
-        return label(prediction, self.field) == label(item.answer, self.field)
+        found = label(prediction, self.field)
+        return found is not None and found == label(item.answer, self.field)
 
     def definition(self) -> str:
         return f"share whose {f'field {self.field!r}' if self.field else 'whole text'} equals the answer's"
+
+
+def check_field(metric: Metric, items: Sequence[Item], field: str | None) -> None:
+    """Look for an answer without the field that a metric reads.
+
+    Raises:
+        InputError: there is one; names it, and the field that may have been meant.
+    """
+    for item in items:
+        if item.has_answer and label(item.answer, field) is None:
+            value = parsed(item.answer)
+            names = list(cast("dict[str, Any]", value)) if isinstance(value, dict) else []
+            close = difflib.get_close_matches(field or "", names, n=1, cutoff=0.5)
+            has = f"it has: {', '.join(names)}" if names else f"it is no JSON object: {item.answer[:60]!r}"
+            raise InputError(
+                f"item {item.id}: the answer has no field {field!r}",
+                field=f"metric {metric.name}",
+                hint=f"did you mean {close[0]}?" if close else has,
+            )
 
 
 def label(text: str, field: str | None) -> str | None:

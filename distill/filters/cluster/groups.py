@@ -71,14 +71,15 @@ def judged(ray: Any, step: Step, tables: Iterable[tuple[I64, pa.Table]], books: 
     keys = keys.materialize()
     if books is not None:
         books.add_books({_LONG: int(keys.sum(_LONG) or 0)})
-    links = _collected(keys.groupby(PART).map_groups(_links, **arrow), _LINKS)
+    links = _collected(keys.groupby(PART, num_partitions=parts).map_groups(_links, **arrow), _LINKS)
     members, groups = _groups(np.asarray(links.column(_FIRST)), np.asarray(links.column(ROW)))
     everybody = bool(getattr(step.step, "against", ()))  # a row may repeat one of another dataset
     if not everybody and not len(members):
         return _DROPPED.empty_table()
     given = {"known": ray.put((members, groups)), "everybody": everybody, "parts": parts}
     chosen = data.from_arrow_refs(refs).map_batches(_placed, batch_size=None, fn_kwargs=given, **arrow)
-    return _collected(chosen.groupby(PART).map_groups(_dropped, fn_kwargs={"step": step}, **arrow), _DROPPED)
+    parted = chosen.groupby(PART, num_partitions=parts)
+    return _collected(parted.map_groups(_dropped, fn_kwargs={"step": step}, **arrow), _DROPPED)
 
 
 _LINKS = pa.schema([(_FIRST, pa.int64()), (ROW, pa.int64())])

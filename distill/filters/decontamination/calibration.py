@@ -96,9 +96,11 @@ def _part(excess: F64, scale: float, far: NDArray[np.bool_], least: float) -> F6
     return weight
 
 
-def aimed(rate: float, rows: float) -> float:
-    """The rate to aim at, so that the wanted one is seldom passed: one standard error of the count below it."""
-    return rate * max(0.7, 1 - 1 / np.sqrt(max(rate * rows, 1.0)))
+def aimed(rate: float, rows: float, *, known: bool = False) -> float:
+    """The rate to aim at, so that the wanted one is seldom passed: one standard error of the count below it; half of
+    one with rows `known` to be clean, which leave nothing else to be unsure of."""
+    errors = 0.5 if known else 1.0
+    return rate * max(1 - 0.3 * errors, 1 - errors / np.sqrt(max(rate * rows, 1.0)))
 
 
 def threshold(scored: Scored, rate: float) -> float:
@@ -111,11 +113,11 @@ def threshold(scored: Scored, rate: float) -> float:
     return math.nextafter(best[min(place, len(best) - 1)], math.inf)
 
 
-def common_rate(scored: Sequence[Scored], rate: float) -> float:
+def common_rate(scored: Sequence[Scored], rate: float, *, known: bool = False) -> float:
     """The rate for each of several comparisons of the same rows, so that together they stay at `rate`: rows that one of
     them hits are often hit by another."""
     clean = np.minimum.reduce([one.clean for one in scored])
-    rate = aimed(rate, float(clean.sum()))
+    rate = aimed(rate, float(clean.sum()), known=known)
     if len(scored) == 1:
         return rate
     low, high = rate / len(scored), rate

@@ -5,12 +5,13 @@ Stages, from cheap to dear; the first that holds decides:
     exact           the normalised texts are equal
     number_changed  the words are the item's, the numbers are others: a twin of a problem, its own kind. Whatever stage
                     finds such a row, this is its reason
-    contained       a short text (5 words to one n-gram) stands whole inside the other one, in either direction
+    contained       a short text (5 words to one n-gram) stands whole inside the other one, in either direction; an item
+                    of 3 or 4 words is a sentence or a line of the row
     ngram           the shorter text shares at least `overlap` of its n-grams (8 words) with the other, in either
                     direction; counted exactly, not estimated
-    similar         their runs of three words overlap (Jaccard) by `similar` for texts of one n-gram, by half of it from
-                    three n-grams on and by what lies between for those between: two long texts share much less by
-                    chance. This sees the edits that break every n-gram
+    similar         their runs of three words overlap (Jaccard): by 1.2 times `similar` up to one n-gram, where one word
+                    can be the one that counts; above by `similar`, falling to half of it at three n-grams, since two
+                    long texts share much less by chance. This sees the edits that break every n-gram
     paraphrase      TF-IDF cosine of words and word pairs plus the overlap of the numbers (`likeness`), of the whole
                     text, its lines and windows of a long one, against the item and windows of a long item
     meaning         cosine of sentence embeddings, where `embeddings` names a model

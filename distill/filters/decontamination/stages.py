@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,11 +24,14 @@ STAGES = ("exact", "number_changed", "contained", "ngram", "similar", "paraphras
 """Reasons, the surest first."""
 
 _WHOLE = 5  # words under which a text says too little to be looked for inside others
+_SENTENCE = 3  # words from which an item under _WHOLE counts where it is a whole sentence or line of a row
 _SHORT_GRAM = 3
+_ONE_CHANGED = 1.2  # what `similar` is raised by up to one n-gram: a changed last word leaves 5 of 7 runs of 8 words
 _TEMPLATE = 8  # words beside the numbers from which a text with other numbers is the same problem
 _SAME_WORDS = 0.6  # cosine without numbers from which texts with other numbers are
 _FEW_NUMBERS = 0.5
 _LOWEST, _HIGHEST, _USUAL = 0.45, 0.65, 0.6
+_SENTENCE_END = re.compile(r"[.?!:;。？！：；؟।…]+(?:\s|$)|[\n\"“”„«»「」]|[。？！：；؟।]")
 _ENOUGH_ITEMS = 100
 
 
@@ -53,6 +57,8 @@ class Finding:
 class Texts:
     """Texts in the forms that the stages compare."""
 
+    contents: Sequence[str]
+    """As they came."""
     plain: list[str]
     runs: Shingles
     """Hashed words of the plain texts, in which every mark that carries meaning stays."""
@@ -62,7 +68,7 @@ class Texts:
     @classmethod
     def of(cls, contents: Sequence[str], lexicon: Lexicon) -> Texts:
         comparable = [plain(content) for content in contents]
-        return cls(comparable, hash_words(comparable), lexicon.words(contents))
+        return cls(contents, comparable, hash_words(comparable), lexicon.words(contents))
 
 
 class SetIndex:
@@ -76,6 +82,7 @@ class SetIndex:
         self._limits = limits
         texts = Texts.of([item.text for item in items], lexicon)
         self._words = texts.words
+        self._plain = texts.plain
         self._exact: dict[str, int] = {text: number for number, text in reversed(list(enumerate(texts.plain)))}
         self._templates = {
             key: number for number, key in reversed(list(enumerate(_templates(texts.words)))) if key is not None
@@ -87,10 +94,14 @@ class SetIndex:
         self._trigram = GramTable(texts.runs, _SHORT_GRAM, everything)
         self._trigram_sizes = _sizes(texts.runs, _SHORT_GRAM, everything)
         self._whole = {n: GramTable(texts.runs, n, everything) for n in range(_WHOLE, limits.ngram)}
+        short = {n: np.flatnonzero(self._counts == n) for n in range(_SENTENCE, _WHOLE)}
+        self._sentences = {n: GramTable(texts.runs, n, items) for n, items in short.items() if len(items)}
         self.likeness = LikenessIndex(texts.words)
         self.meaning = None if encoder is None else MeaningIndex([item.text for item in items], encoder)
         own = self.likeness.own()
-        usual = float(np.quantile(own, 0.9)) + 0.1 if len(own) >= _ENOUGH_ITEMS else _USUAL
+        # Of two short questions one word is enough to ask for something else.
+        few = _HIGHEST if np.median(self._counts) <= limits.ngram else _USUAL
+        usual = float(np.quantile(own, 0.9)) + 0.1 if len(own) >= _ENOUGH_ITEMS else few
         self._usual = float(np.clip(usual, _LOWEST, _HIGHEST))
         """The score of a paraphrase where nothing was calibrated: 0.1 more than one in ten items reaches with another
         item of the set (the nearest ones of which may be twins), within bounds; a set of few items does not say."""
@@ -113,6 +124,8 @@ class SetIndex:
                     item = self._templates[key]
                     changed = texts.words.numbers_of(row) != self._words.numbers_of(item)
                     found[row] = Finding(item, "number_changed" if changed else "exact", 1.0)
+        for row, finding in self._as_sentences(texts).items():
+            found.setdefault(row, finding)
         for stage in (self._contained, self._ngrams, self._similarities):
             left = np.array([row for row in range(len(texts.plain)) if row not in found], np.int64)
             for row, finding in stage(texts.runs, left).items():
@@ -155,6 +168,19 @@ class SetIndex:
             _best(found, hits, whole, np.ones(len(whole)), "contained")
         return found
 
+    def _as_sentences(self, texts: Texts) -> dict[int, Finding]:
+        """Short items that stand in a row as a sentence or a line of their own: three or four words in a row may be
+        anybody's."""
+        found: dict[int, Finding] = {}
+        everything = np.arange(len(texts.plain), dtype=np.int64)
+        for table in self._sentences.values():
+            hits = table.hits(texts.runs, everything)
+            for row, item in zip(hits.rows.tolist(), hits.texts.tolist(), strict=True):
+                wanted = self._plain[item]
+                if row not in found and wanted in map(plain, _SENTENCE_END.split(texts.contents[row])):
+                    found[row] = Finding(item, "contained", 1.0)
+        return found
+
     def _ngrams(self, words: Shingles, rows: NDArray[np.int64]) -> dict[int, Finding]:
         hits = self._ngram.hits(words, rows)
         sizes = _sizes(words, self._limits.ngram, hits.rows)
@@ -169,7 +195,8 @@ class SetIndex:
         jaccard = hits.shared / np.maximum(sizes + self._trigram_sizes[hits.texts] - hits.shared, 1)
         shorter = np.minimum(words.counts[hits.rows], self._counts[hits.texts])
         n = self._limits.ngram
-        wanted = self._limits.similar * np.interp(shorter, (n, 3 * n), (1.0, 0.5))
+        wanted = self._limits.similar * np.where(shorter <= n, _ONE_CHANGED, np.interp(shorter, (n, 3 * n), (1.0, 0.5)))
+        wanted = np.minimum(wanted, 1.0)
         found: dict[int, Finding] = {}
         _best(found, hits, jaccard >= wanted, jaccard, "similar")
         return found

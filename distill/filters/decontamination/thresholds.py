@@ -89,7 +89,7 @@ class Thresholds:
             note = f"fewer than {LEAST_ROWS} rows with text: the thresholds are those of the eval sets"
             self.calibrated = {**facts, "sets": [], "warning": note}
             return
-        common = common_rate(list(scored.values()), rate)
+        common = common_rate(list(scored.values()), rate, known=known)
         for (place, field, stage), one in scored.items():
             # Rows most of which are leaks would set a threshold above the leaks.
             most = _NEVER if known else self._sets[place].thresholds[stage] + _ABOVE

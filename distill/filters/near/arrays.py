@@ -39,7 +39,7 @@ class Rules(NamedTuple):
     """Two texts of fewer words than this need `short_threshold`."""
     short_threshold: float
     agree: int
-    """Signature bits of 128 that a candidate must share to be read."""
+    """Bits of 128 that a candidate in the same unit must share to be read."""
     cap: int
     """Kept texts that can be found through one tag."""
     common: U64
@@ -55,10 +55,9 @@ class Index(NamedTuple):
     """Folded texts, one behind the other."""
     ends: I64
     """ends[i] : ends[i + 1] is text i."""
-    units: U8
-    """Unit in which a text was judged."""
     bits: U64
-    """One bit of each of the first 128 minima, shape (texts, 2)."""
+    """One bit of each of the first 127 minima, and last the unit in which the text was judged; shape (texts, 2). In one
+    place, because most candidates are looked at here and never again: a look at the memory each."""
     counts: I64
     """Texts, and slots taken."""
 
@@ -110,7 +109,6 @@ def empty_index() -> Index:
         slots=np.zeros(1 << 12, np.uint64),
         data=np.empty(1 << 12, np.uint8),
         ends=np.zeros(1 << 8, np.int64),
-        units=np.empty(1 << 8, np.uint8),
         bits=np.empty((1 << 8, 2), np.uint64),
         counts=np.zeros(2, np.int64),
     )

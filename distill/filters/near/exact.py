@@ -78,6 +78,10 @@ class ExactFilter:
                 verdicts.drop(row, "duplicate", excerpt(shown[row]), self._ids[number], 1.0)
         return verdicts if self._index is None else replace(verdicts, numbers=kept)
 
+    @property
+    def nbytes(self) -> int:
+        return self._seen.nbytes + self._ids.nbytes
+
     def keys(self, rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """Half of each digest; a row without text has none."""
         digests = cast("list[bytes]", self.prepare(rows).to_pylist())

@@ -10,7 +10,7 @@ from distill.filters.near.arrays import I64, U8, Rows
 from distill.filters.near.jit import inline, kernel
 from distill.filters.normalise import fold
 
-__all__ = ["fold_ascii", "folded"]
+__all__ = ["fold_ascii", "fold_one", "folded"]
 
 _SPACE = 32
 
@@ -30,6 +30,15 @@ def folded(texts: Sequence[str]) -> Rows:
     rows.begins[others] = np.concatenate(([used], ends[:-1]))
     rows.words[others] = [part.count(" ") + 1 if part else 0 for part in parts]
     return rows._replace(data=np.concatenate((rows.data[:used], np.frombuffer(b"".join(encoded), np.uint8))))
+
+
+def fold_one(text: str) -> bytes:
+    """`fold` of one text, as UTF-8."""
+    if text.isascii():
+        data = text.encode("ascii").translate(_FOLDED)
+        if b"  " not in data and not data.startswith(b" ") and not data.endswith(b" "):
+            return data
+    return fold(text).encode("utf-8")
 
 
 @kernel
@@ -93,5 +102,6 @@ def _joined(texts: Sequence[str]) -> tuple[U8, I64]:
     return data, offsets
 
 
+_FOLDED = bytes(ord(" ") if chr(byte).isspace() else ord(chr(byte).lower()) for byte in range(128)) + bytes(128)
 _NOTHING = np.empty(0, np.uint8)
 _NOTHING.flags.writeable = False

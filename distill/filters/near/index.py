@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from distill.filters.near import kernels
 from distill.filters.near.arrays import I64, Out, Rows, Rules, empty_index, grow, scratch
-from distill.filters.near.folding import folded
+from distill.filters.near.folding import fold_one, folded
 from distill.filters.near.ids import Ids
+from distill.filters.near.jit import direct
 from distill.filters.near.kernels import ADD, CHAR, COMPARE, DECIDE, WORD
 from distill.filters.near.signature import agreement, band_values, choose_bands, draw
-from distill.filters.normalise import fold
 
 __all__ = ["CAP", "CHARS", "LONG", "SHORT", "WORDS", "Match", "NearIndex"]
 
@@ -94,6 +94,8 @@ class NearIndex:
         self._ids = Ids()
         self._scratch = scratch(0, self.rules)
         self._row, self._out = Rows(np.empty(0, np.uint8), *np.zeros((3, 1), np.int64)), _results(1)
+        self._direct: Callable[..., None] | None = None
+        """The kernel for one row."""
         self.numbers = np.zeros(0, np.int64)
         """The number under which each text of the last call joined the index; -1 where it did not."""
         self.long_texts = 0
@@ -106,6 +108,13 @@ class NearIndex:
     def nbytes(self) -> int:
         """Memory held."""
         return sum(array.nbytes for array in self._index) + self._ids.nbytes
+
+    def load(self) -> None:
+        """Load the kernels (the first time on a machine: compile them), so that no later call has to."""
+        rows = folded(["a"])
+        self._make_room(rows, COMPARE)
+        kernels.judge(rows, self.rules, self._index, self._scratch, _results(1), COMPARE)
+        kernels.spread(np.zeros(2, np.uint64), 1)
 
     def judge(self, texts: Sequence[str], ids: Sequence[str], *, add: bool = True) -> list[Match | None]:
         """The match of each text, or None; with `add`, texts without a match become part of the index.
@@ -207,14 +216,17 @@ class NearIndex:
 
     def _one(self, text: str, id_: str, mode: int) -> Match | None:
         """The same for one text, without what many are worth: a row comes by itself while a generation runs."""
-        folded = fold(text).encode("utf-8")
+        folded = fold_one(text)
         self.numbers = _NONE
         if not folded:
             return None
         row, out = self._row._replace(data=np.frombuffer(bytearray(folded), np.uint8)), self._out
         row.ends[0], row.words[0] = len(folded), folded.count(b" ") + 1
         self._make_room(row, mode)
-        kernels.judge(row, self.rules, self._index, self._scratch, out, mode)
+        if self._direct is None:
+            self.load()
+            self._direct = direct(kernels.judge, row, self.rules, self._index, self._scratch, out, mode)
+        self._direct(row, self.rules, self._index, self._scratch, out, mode)
         if out.number[0] >= 0:
             self._ids.append(id_)
             self.numbers = out.number
@@ -269,7 +281,6 @@ class NearIndex:
             kernels.spread(index.slots, before)
         grow(index.data, int(index.ends[texts]) + size)
         grow(index.ends, texts + count + 1)
-        grow(index.units, texts + count)
         grow(index.bits, texts + count)
 
 

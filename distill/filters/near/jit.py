@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.core import event
 
-__all__ = ["inline", "kernel"]
+__all__ = ["direct", "inline", "kernel"]
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -33,6 +33,14 @@ def kernel(function: F) -> F:
 def inline(function: F) -> F:
     """A part of kernels: compiled with them, with no entry of its own."""
     return cast("F", numba.njit(function, nogil=True))
+
+
+def direct(function: F, *arguments: object) -> F:
+    """The machine code of a kernel for arguments of the types that these have. To be called with such only: a kernel
+    looks at the types of all its arguments at every call, which takes longer than a short text."""
+    dispatcher: Any = function
+    found = dispatcher.overloads.get(tuple(numba.typeof(argument) for argument in arguments))
+    return function if found is None else found.entry_point
 
 
 class _Notice(event.Listener):

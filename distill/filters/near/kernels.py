@@ -42,11 +42,11 @@ def judge(rows: Rows, rules: Rules, index: Index, scratch: Scratch, out: Out, mo
         words = rows.words[row]
         unit = (WORD if words > rules.long else CHAR) if rules.unit < 0 else rules.unit
         count = _sketch(rows, row, unit, rules, scratch)
-        low, high = np.uint64(0), np.uint64(0)
-        for p in range(min(128, len(scratch.signature))):
+        low, high = np.uint64(0), np.uint64(unit) << np.uint64(63)
+        for p in range(min(127, len(scratch.signature))):
             bit = np.uint64(np.uint32(scratch.signature[p] * _BIT) >> np.uint32(31)) << np.uint64(p % 64)
             low, high = (low | bit, high) if p < 64 else (low, high | bit)
-        total = _look_up(index, rules, scratch, unit, low, high)
+        total = _look_up(index, rules, scratch, low, high)
         if total and mode != ADD:
             _verify(rows, row, unit, count, total, rules, index, scratch, out)
         if out.match[row] >= 0 or mode == COMPARE:
@@ -54,12 +54,12 @@ def judge(rows: Rows, rules: Rules, index: Index, scratch: Scratch, out: Out, mo
         begin, size = index.ends[kept], rows.ends[row] - rows.begins[row]
         index.data[begin : begin + size] = rows.data[rows.begins[row] : rows.ends[row]]
         index.ends[kept + 1] = begin + size
-        index.units[kept], index.bits[kept, 0], index.bits[kept, 1] = unit, low, high
+        index.bits[kept, 0], index.bits[kept, 1] = low, high
         _enter(index, rules, scratch, kept)
         # A similar text is longer or shorter by the threshold at most: near the border it must be found in both units.
         if rules.unit < 0 and rules.long * rules.threshold <= words <= rules.long / rules.threshold:
             _sketch(rows, row, WORD - unit, rules, scratch)
-            _look_up(index, rules, scratch, WORD - unit, low, high)
+            _look_up(index, rules, scratch, low, high)
             _enter(index, rules, scratch, kept)
         out.number[row], kept = kept, kept + 1
     index.counts[0] = kept
@@ -257,7 +257,7 @@ def _insert(slots: U64, slot: np.uint64) -> None:
 
 
 @inline
-def _look_up(index: Index, rules: Rules, scratch: Scratch, unit: int, low: np.uint64, high: np.uint64) -> int:
+def _look_up(index: Index, rules: Rules, scratch: Scratch, low: np.uint64, high: np.uint64) -> int:
     """Candidates worth reading, distinct and in the order in which they were kept."""
     size, total = len(index.slots), 0
     for band in range(rules.bands):  # on its own, so that the memory answers all bands at once
@@ -269,7 +269,7 @@ def _look_up(index: Index, rules: Rules, scratch: Scratch, unit: int, low: np.ui
             if slot >> _HALF == tag:
                 seen += 1
                 number = np.int64(slot & _LOW) - 1
-                total = _collect(index, rules, scratch.candidates, total, number, unit, low, high)
+                total = _collect(index, rules, scratch.candidates, total, number, low, high)
             place = place + 1 if place + 1 < size else 0
             slot = index.slots[place]
         scratch.found[band] = seen
@@ -278,12 +278,11 @@ def _look_up(index: Index, rules: Rules, scratch: Scratch, unit: int, low: np.ui
 
 @inline
 def _collect(
-    index: Index, rules: Rules, candidates: I64, total: int, number: int, unit: int, low: np.uint64, high: np.uint64
+    index: Index, rules: Rules, candidates: I64, total: int, number: int, low: np.uint64, high: np.uint64
 ) -> int:
-    if index.units[number] == unit:
-        same = 128 - _ones(index.bits[number, 0] ^ low) - _ones(index.bits[number, 1] ^ high)
-        if same < rules.agree:
-            return total
+    other_low, other_high = index.bits[number, 0] ^ low, index.bits[number, 1] ^ high
+    if not other_high >> np.uint64(63) and 128 - _ones(other_low) - _ones(other_high) < rules.agree:
+        return total
     at = total
     while at > 0 and candidates[at - 1] > number:
         at -= 1

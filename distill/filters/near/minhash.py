@@ -62,7 +62,7 @@ class MinHashFilter:
             self._seeds = _index(step, step.threshold)
             self._seeds.add([text for _, text in seeds], [id_ for id_, _ in seeds])
         # Kernels are loaded (the first time on a machine: compiled) now, not while answers wait.
-        self._rows.judge([""], [""], add=False)
+        self._rows.load()
 
     @property
     def calibrated(self) -> dict[str, Any]:
@@ -109,6 +109,10 @@ class MinHashFilter:
     def add_books(self, books: dict[str, Any]) -> None:
         """Count what a copy has seen."""
         self._rows.long_texts += int(books["long"])
+
+    @property
+    def nbytes(self) -> int:
+        return self._rows.nbytes
 
     def keys(self, rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """The band values of each row."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 __all__ = ["Bands", "agreement", "band_values", "choose_bands", "draw"]
 
 _SEED = 1  # datasketch's own default: signatures can be compared with those of other programs
-_BITS = 128
+_BITS = 128  # the last of them is the unit of the shingles
 _DEVIATIONS = 5.0
 
 
@@ -60,9 +60,10 @@ def draw(count: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
 
 
 def agreement(threshold: float, permutations: int) -> int:
-    """How many of 128 signature bits a pair at the threshold shares, less five standard deviations: a candidate with
-    fewer need not be read. Bits of permutations that do not exist always agree. Loses one pair in three million."""
-    count = min(permutations, _BITS)
+    """How many of 128 bits a pair at the threshold shares, less five standard deviations: a candidate with fewer need
+    not be read. The last bit, and those of permutations that do not exist, always agree. Loses one pair in three
+    million."""
+    count = min(permutations, _BITS - 1)
     share = (1 + threshold) / 2
     least = count * share - _DEVIATIONS * math.sqrt(count * share * (1 - share))
     return _BITS - count + max(math.floor(least), 0)

@@ -9,20 +9,22 @@ books back with every batch.
 # pyright: reportUnknownParameterType=false, reportMissingTypeArgument=false
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from distill.errors import DistillError
 from distill.filters.base import Filter, Preparing, Sharing
-from distill.filters.building import FilterContext, build_chain
+from distill.filters.building import FilterContext, build_chain, names_of
 from distill.filters.chain import Chain
 from distill.filters.decontamination.evalsets import EvalItem
-from distill.filters.parallel.segments import Segment, copy_of
+from distill.filters.parallel.segments import Segment, copy_of, goes_elsewhere
 from distill.filters.parallel.wire import pack
 from distill.recipe import DecontaminateStep, EvalSet, FilterStep
 
@@ -43,6 +45,15 @@ class Orders:
     """Items of eval sets, by the name of the filter that looks for them, where they are sent and not read again."""
 
     @classmethod
+    def early(cls, steps: Sequence[FilterStep], context: FilterContext) -> Orders:
+        """For copies of filters that are not built yet, and not calibrated.
+
+        Raises:
+            InputError: two steps have the same name.
+        """
+        return cls(tuple(steps), tuple(names_of(steps)), context.folder, tuple(context.eval_sets))
+
+    @classmethod
     def of(cls, steps: Sequence[FilterStep], chain: Chain, context: FilterContext) -> Orders:
         """For copies of the filters of a chain, as they are calibrated now."""
         settings = {step.name: step.settings() for step in chain.steps if isinstance(step, Sharing)}
@@ -58,6 +69,23 @@ class Copies:
         """
         self._orders, self._at_home = orders, at_home
         self._built: dict[int, Filter] = {}
+
+    def prepare(self) -> None:
+        """Build what a run will ask for, as far as that can be told before it begins. What cannot be built is told when
+        it is asked for."""
+        for place, step in enumerate(self._orders.steps):
+            if goes_elsewhere(step):
+                with contextlib.suppress(DistillError):
+                    self._copy(place)
+
+    def renew(self, orders: Orders) -> bool:
+        """Take over what the filters at home are calibrated to now; False where copies of others are wanted."""
+        if replace(orders, settings=self._orders.settings) != self._orders:
+            return False
+        self._orders = orders
+        for copy in self._built.values():
+            self._adopt(copy)
+        return True
 
     def judge(self, segment: Segment, rows: pa.Table, keep: bytes, evidence: list[str] | None) -> bytes:
         """What a segment says of a batch, packed (see `wire`).
@@ -86,10 +114,13 @@ class Copies:
         if place not in self._built:
             orders = self._orders
             step = copy_of(orders.steps[place]).model_copy(update={"name": orders.names[place]})
-            self._built[place] = copy = self._build(step, orders.items.get(orders.names[place]))
-            if isinstance(copy, Sharing) and copy.name in orders.settings:
-                copy.adopt(orders.settings[copy.name])
+            self._built[place] = self._build(step, orders.items.get(orders.names[place]))
+            self._adopt(self._built[place])
         return self._built[place]
+
+    def _adopt(self, copy: Filter) -> None:
+        if isinstance(copy, Sharing) and copy.name in self._orders.settings:
+            copy.adopt(self._orders.settings[copy.name])
 
     def _build(self, step: FilterStep, items: Sequence[EvalItem] | None) -> Filter:
         if isinstance(step, DecontaminateStep) and items is not None:

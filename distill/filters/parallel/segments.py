@@ -14,7 +14,7 @@ from distill.filters.base import Preparing
 from distill.filters.chain import Chain
 from distill.recipe import DecontaminateStep, ExactStep, FilterStep, MinHashStep
 
-__all__ = ["Segment", "by_itself", "copy_of", "cut"]
+__all__ = ["Segment", "by_itself", "copy_of", "cut", "goes_elsewhere"]
 
 _BY_ITSELF = frozenset(
     {
@@ -57,6 +57,11 @@ class Segment:
 def by_itself(step: FilterStep) -> bool:
     """Whether the verdict of a step on a row depends on that row alone; a teacher's verdicts are limited in number."""
     return step.kind in _BY_ITSELF and not (isinstance(step, DecontaminateStep) and step.verdict is not None)
+
+
+def goes_elsewhere(step: FilterStep) -> bool:
+    """Whether copies of the step's filter have something to do in other processes."""
+    return (by_itself(step) and not _heavy(step)) or isinstance(step, ExactStep)
 
 
 def cut(steps: Sequence[FilterStep], chain: Chain) -> list[Segment]:

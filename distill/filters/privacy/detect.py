@@ -54,10 +54,19 @@ _PHONE_WORD = re.compile(
     r"(?i)\b(?:call|phone|telephone|tel|mobile|cell|fax|whatsapp|sms|text|dial|reach|ring|number is|handy|telefon"
     r"|teléfono|téléphone|móvil)\b[^\d<>=]{0,40}$"
 )
+_PHONE_NOUN = re.compile(
+    r"(?i)\b(?:phone|telephone|tel|mobile|cell|fax|whatsapp|sms|handy|telefon|teléfono|téléphone|móvil)\b"
+)
+_FEW_DIGITS, _ROUND = 8, "0000"
+_UNSPACED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
+)
+"""Letters of scripts that put no space before a value or after it."""
 _SEVEN_DIGITS, _DOTTED = re.compile(_DIGITS), re.compile(r"\d\.\d{1,3}\.\d")
 _NUMERIC = frozenset({"credit_card", "ssn", "phone"})
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
+_NETWORK = re.compile(r"[\d.]+/\d{1,2}(?!\d)")
 _VERSION = re.compile(r"(?i)(?:\bv|version|release|section|chapter|build)\W{0,3}$")
 
 
@@ -97,17 +106,22 @@ class Detector:
     def find(self, text: str) -> list[Finding]:
         """The values in `text`, in order, none overlapping another."""
         found: list[Finding] = []
+        # Letters that touch a value without being part of it make way, one space for each.
+        whole, text = text, text if text.isascii() else _UNSPACED.sub(" ", text)
         numeric = _SEVEN_DIGITS.search(text) is not None
         for kind, finder in self._finders:
             if kind in _NUMERIC and not numeric:
                 continue
-            spans = [
-                Finding(start, end, kind, value)
-                for start, end, value in finder(text)
-                if not self.allowed(text[start:end], value)
-            ]
-            found = merge(found, spans) if spans else found
+            found = self._add(found, kind, finder(text), text)
+            if kind == "email" and whole is not text:  # an address may be written in such letters itself
+                found = self._add(found, kind, finder(whole), whole)
         return found
+
+    def _add(self, found: list[Finding], kind: PiiKind, spans: Iterator[Span], text: str) -> list[Finding]:
+        new = [
+            Finding(start, end, kind, value) for start, end, value in spans if not self.allowed(text[start:end], value)
+        ]
+        return merge(found, new) if new else found
 
     def allowed(self, *forms: str) -> bool:
         """Whether the user lets a value stay, in any of its forms."""
@@ -120,8 +134,9 @@ class Detector:
                 continue
             # A number that the text calls one need not be in use; bare digits are one only then.
             begin = candidate.start()
-            announced = "/" not in raw and _PHONE_WORD.search(text, max(0, begin - 48), begin) is not None
-            if raw.isdigit() and not announced:
+            word = None if "/" in raw else _PHONE_WORD.search(text, max(0, begin - 48), begin)
+            announced = word is not None
+            if raw.isdigit() and (word is None or not _dialled(raw, word.group())):
                 continue
             regions: Sequence[str | None] = (None,) if "+" in raw else self._regions
             for region in regions:
@@ -130,6 +145,14 @@ class Detector:
                     yield begin + start, begin + end, value
                 if matches:
                     break
+
+
+def _dialled(digits: str, announced: str) -> bool:
+    """Whether bare digits after a word like "call" or "phone" are a number of it: people call functions a million
+    times, too."""
+    if digits.endswith(_ROUND):
+        return False
+    return len(digits) > _FEW_DIGITS or _PHONE_NOUN.search(announced) is not None
 
 
 def merge(found: list[Finding], spans: list[Finding]) -> list[Finding]:
@@ -178,5 +201,15 @@ def _addresses(text: str) -> Iterator[Span]:
         if address.is_loopback or address.is_unspecified or address.is_multicast or raw.startswith("255."):
             continue
         few = address.version == 6 and sum(map(bool, raw.split(":"))) < 3  # C++ and Rust write a::b
-        if not few and not _VERSION.search(text[max(0, match.start() - 16) : match.start()]):
+        version = _VERSION.search(text[max(0, match.start() - 16) : match.start()])
+        if not few and not version and not _is_network(text[match.start() : match.end() + 4]):
             yield match.start(), match.end(), str(address)
+
+
+def _is_network(text: str) -> bool:
+    """Whether an address stands for many: `10.0.0.0/8`."""
+    prefixed = _NETWORK.match(text)
+    try:
+        return prefixed is not None and ipaddress.ip_network(prefixed.group()).num_addresses > 1
+    except ValueError:
+        return False

@@ -19,7 +19,7 @@ from distill.errors import InputError
 from distill.filters.base import Verdicts
 from distill.filters.normalise import excerpt
 from distill.filters.text import texts
-from distill.recipe import LanguageStep
+from distill.recipe import LanguageStep, suggest
 
 __all__ = ["LanguageFilter"]
 
@@ -36,7 +36,7 @@ class LanguageFilter:
     def __init__(self, step: LanguageStep, name: str = "language") -> None:
         """
         Raises:
-            InputError: a code that is no language code.
+            InputError: a code that is no language code, or of a language that the model does not know.
         """
         self.name = name
         self._step = step
@@ -45,6 +45,12 @@ class LanguageFilter:
                 raise InputError(f"not a language code: {code}; write two small letters, such as en", field="languages")
         self._wanted = frozenset(step.languages)
         self._model = _model()
+        # Asked for more languages than there are, the model names all it knows.
+        labels, _ = self._model.predict("a", k=1000, threshold=-1.0)
+        known = sorted(str(label).removeprefix("__label__") for label in labels)
+        for code in step.languages:
+            if code not in known:
+                raise InputError(f"no such language: {code}; {suggest(code, known)}", field="languages")
 
     def judge(self, rows: pa.Table) -> Verdicts:
         step, verdicts = self._step, Verdicts.kept(rows.num_rows)

@@ -1,7 +1,8 @@
 """Rows that repeat themselves: n-grams, lines, and loops a model fell into.
 
 The measures are those that Gopher's data was cleaned by (Rae et al. 2021, arXiv:2112.11446, table A1), over words;
-a text without spaces is measured over its characters. All rows of a batch are measured at once, in arrays.
+a text of a script without spaces, or of letters alone, is measured over its characters. All rows of a batch are
+measured at once, in arrays.
 """
 
 # Arrow's arrays are generic over types that only run time knows.
@@ -29,8 +30,9 @@ __all__ = ["RepetitionFilter"]
 pc: Any = pyarrow.compute
 _PERIODS = (1, 2, 3, 4)  # words of a loop
 _FEW_LINES = 5  # lines under which repeating one says nothing
-_LONG_WORD = 20  # mean letters of a word from which a text is taken to have no spaces
-_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # Thai, Japanese, Chinese
+_LONG_WORD = 20  # letters of a word that is none
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+"""Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -99,8 +101,11 @@ def _split(contents: list[str]) -> _Words:
 
 
 def _has_no_spaces(content: str) -> bool:
-    length = len(content) / (content.count(" ") + content.count("\n") + 1)
-    return length > _LONG_WORD or (length > 8 and _UNSPACED.search(content) is not None)
+    """Whether the words of a text cannot be seen. Long words do not say so: addresses, JSON and code have some."""
+    if content.isascii():
+        return len(content) > _LONG_WORD and content.isalpha()
+    letters = sum(map(len, content.split()))
+    return 2 * len(_UNSPACED.findall(content)) > letters or (letters > _LONG_WORD and content.isalpha())
 
 
 def _repeated(words: _Words, size: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

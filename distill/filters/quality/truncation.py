@@ -63,7 +63,8 @@ def looks_cut(content: str) -> str | None:
         return _open_json(stripped)
     words = stripped.split()
     last_line = stripped.rsplit("\n", 1)[-1]
-    if len(words) < _LONG_PROSE or len(last_line.split()) < _LONG_LINE or last_line.lstrip()[0] in "-*|#>+":
+    # An item of a list, a quotation, an indented line of code.
+    if len(words) < _LONG_PROSE or len(last_line.split()) < _LONG_LINE or last_line[0] in "-*|#>+ \t":
         return None
     if _WHOLE_END.search(stripped) or not stripped[-1].isascii():
         return None

@@ -52,6 +52,11 @@ class NeighbourIndex:
     def __len__(self) -> int:
         return self._held + (len(self._lists) if self._lists is not None else 0)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory held, without what is mapped from disk."""
+        return self._buffer.nbytes + (self._lists.nbytes if self._lists is not None else 0)
+
     def judge(
         self, vectors: NDArray[np.float32], threshold: float, *, add: bool = True
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -169,6 +174,11 @@ class _Lists:
 
     def __len__(self) -> int:
         return self._first + int(self._open.ntotal)
+
+    @property
+    def nbytes(self) -> int:
+        each = self._open.code_size + 3 * 8  # and its number, twice where it is found by it
+        return int(self._open.ntotal) * each + int(self._quantizer.ntotal) * self._quantizer.code_size
 
     def add(self, vectors: NDArray[np.float32]) -> None:
         self._open.add(vectors)

@@ -25,6 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distill.filters.base import Verdicts
+from distill.filters.near.ids import Ids
 from distill.filters.normalise import excerpt, plain
 from distill.filters.semantic.embedding import Embedder, load_embedder, resolve_model
 from distill.filters.semantic.neighbours import NeighbourIndex
@@ -66,8 +67,7 @@ class SemanticFilter:
             resolve_model(step.model, self._folder, note)  # a model that is not here is an error now, not after a round
         self._loaded = embedder
         self._index: NeighbourIndex | None = None
-        self._ids: list[str] = []
-        self._shown: list[str] = []
+        self._ids, self._shown = Ids(), Ids()
         self._seeds = list(seeds) if step.seeds else []
         self._seed_index: NeighbourIndex | None = None
         self._judged = 0
@@ -79,6 +79,10 @@ class SemanticFilter:
     def needs_sample(self) -> bool:
         """With a fixed threshold, too, a sample shows what it would do."""
         return not self.calibrated and self._judged == 0
+
+    @property
+    def nbytes(self) -> int:
+        return (self._index.nbytes if self._index is not None else 0) + self._ids.nbytes + self._shown.nbytes
 
     def calibrate(self, rows: pa.Table) -> None:
         """Measure the threshold on a sample of the rows to come."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.gateway.store.base import Record
 from distill.gateway.store.dialect import Execute
@@ -12,9 +12,6 @@ from distill.gateway.store.postgres import SIZE, TABLES
 from distill.gateway.store.postgres_commit import PostgresRows
 from distill.gateway.store.postgres_schema import LOCK, POSTGRES, Address, connect, create, explain, spoken
 from distill.gateway.store.sql_care import SqlCare
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["PostgresCare"]
 

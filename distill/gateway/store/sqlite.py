@@ -65,6 +65,7 @@ class SqliteStore(SqlStore):
                 reader = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
                 reader.execute("PRAGMA query_only=1")
                 reader.execute("PRAGMA cache_size=-16384")
+                committer = SqliteCommitter(writing, path)  # what is stored from now on is news
                 known = KnownKeys()
                 cursor = reader.execute("SELECT key FROM answers")
                 while rows := cursor.fetchmany(50_000):
@@ -74,7 +75,7 @@ class SqliteStore(SqlStore):
                     raise explain(error, path) from None
                 _close(reader, writing)
                 raise salvage(path, lock, reason=str(error)) from None
-            return cls(path, reader, Writer(SqliteCommitter(writing, path), known), known, lock)
+            return cls(path, reader, Writer(committer, known), known, lock)
         except BaseException:
             _close(reader, writing)
             os.close(lock)

@@ -1,8 +1,8 @@
 """How a batch of answers is committed to SQLite: one `BEGIN IMMEDIATE` transaction on the writer's own connection.
 
-Many rows go into one statement. Python's `sqlite3` lets go of the interpreter's lock for every statement, and a thread
-that asks for it back waits until a busy event loop's turn is over (5 ms): row by row, the answers of a burst stood in
-memory for that many turns, and a kill would have lost them.
+Many rows go into one statement, and there are few statements. Python's `sqlite3` lets go of the interpreter's lock
+twice for each, and a thread that asks for it back waits until a busy event loop's turn is over: row by row, the answers
+of a burst stood in memory for that many turns, and a kill would have lost them.
 """
 
 from __future__ import annotations
@@ -40,11 +40,9 @@ class SqliteCommitter:
         self.connection = connection
         self._rows = SqliteRows(connection)
         self._path = path
-        self._seen_version = self._data_version()
-        self._seen_id = self._rows.last()
 
     def commit(self, work: Sequence[Work]) -> list[Record]:
-        connection = self.connection
+        connection, end = self.connection, self._rows.end
         try:
             connection.execute("BEGIN IMMEDIATE")
             standing = settle(self._rows, work)
@@ -53,26 +51,17 @@ class SqliteCommitter:
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 connection.rollback()
+            self._rows.end = end
             raise explain(error, self._path) from None
         return standing
 
     def news(self) -> Iterable[bytes]:
-        try:
-            version = self._data_version()
-            if version == self._seen_version:
-                return ()
-            rows = self.connection.execute("SELECT key FROM answers WHERE id > ?", (self._seen_id,)).fetchall()
-            self._seen_version, self._seen_id = version, self._rows.last()
-        except sqlite3.Error:
-            return ()  # the next write will meet the same trouble and report it
-        return [key for (key,) in rows]
+        found, self._rows.strange = self._rows.strange, []
+        return found
 
     def close(self) -> None:
         with contextlib.suppress(sqlite3.Error):
             self.connection.close()
-
-    def _data_version(self) -> int:
-        return self.connection.execute("PRAGMA data_version").fetchone()[0]
 
 
 class SqliteRows:
@@ -80,6 +69,10 @@ class SqliteRows:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.end = self.last()
+        """The highest number that was there when it last looked, or that it has given since."""
+        self.strange: list[bytes] = []
+        """Keys of answers that others have stored since."""
 
     def last(self) -> int:
         """The highest number of an answer."""
@@ -87,7 +80,10 @@ class SqliteRows:
 
     def insert(self, records: Sequence[Record]) -> set[bytes]:
         stored: dict[bytes, int] = {}
-        last = self.last() if records else 0
+        there = last = self.last() if records else self.end
+        if there > self.end:
+            found = self._connection.execute("SELECT key FROM answers WHERE id > ?", (self.end,))
+            self.strange += [key for (key,) in found]
         for piece in _pieces(records):
             # Nobody else writes during this transaction, so the numbers can be given here.
             rows: list[tuple[Any, ...]] = [(last + place, *values_of(record)) for place, record in enumerate(piece, 1)]
@@ -104,6 +100,7 @@ class SqliteRows:
             pairs = [(new[key], request) for key, request in asked if key in new]
             if pairs:
                 self._connection.execute(_REQUESTS + _marks(len(pairs), 2), tuple(chain.from_iterable(pairs)))
+        self.end = max(stored.values(), default=there)
         return set(stored)
 
     def standing(self, keys: Sequence[bytes]) -> dict[bytes, Record | None]:

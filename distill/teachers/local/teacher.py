@@ -3,7 +3,8 @@
 What is hashed into an answer's key is the question put to the weights: messages, every sampling parameter (none is left
 to an engine's defaults), the seed, and a fingerprint of the weights. The engine is not in it, on purpose: both engines
 run the same weights and draw from the same distribution, so an answer of either is a fair draw, and a run that is
-continued where `auto` would choose otherwise finds its answers. The stored body names the engine that wrote it.
+continued where `auto` would choose otherwise finds its answers. The stored body names the engine that wrote it, and the
+numbers it multiplied: rounding to 8 bits (`precision`) moves the distribution by less than the 4-bit weights did.
 
 The seed of a request is derived from the request and the sample number, so samples differ, and all can be drawn again.
 """

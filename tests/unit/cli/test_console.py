@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import sys
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.cli.console import safe
+from distill.cli.console import run_loop, safe
 from distill.cli.progress import duration, money
 
 
@@ -51,3 +52,14 @@ def test_durations(seconds: float | None, shown: str) -> None:
 )
 def test_money(usd: object, shown: str) -> None:
     assert money(usd) == shown
+
+
+def test_the_thread_that_stores_answers_does_not_wait_long_for_a_busy_loop() -> None:
+    async def main() -> float:
+        return sys.getswitchinterval()
+
+    before = sys.getswitchinterval()
+    try:
+        assert run_loop(main()) <= 0.001
+    finally:
+        sys.setswitchinterval(before)

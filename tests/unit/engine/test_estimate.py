@@ -86,6 +86,15 @@ async def test_the_limit_that_binds_is_named(tmp_path: Path) -> None:
     assert again.cost_usd == said.cost_usd
 
 
+@pytest.mark.parametrize(("limits", "days"), [({"requests_per_day": 500}, 4), ({"tokens_per_day": 10_000_000}, 0)])
+async def test_a_quota_by_the_day_takes_days(limits: dict[str, int], days: int, tmp_path: Path) -> None:
+    path = recipe_of(tmp_path, seed=1, target=2000, limits=limits)
+    said = await estimate(prepare(load_recipe(path)), 30)
+    assert said.seconds is not None
+    assert round(said.seconds.mid / 86_400) == days  # some 2,300 requests, the first day's at once
+    assert (said.bound_by == "main: requests_per_day") == (days > 0)
+
+
 async def test_other_ways_are_priced(tmp_path: Path) -> None:
     path = recipe_of(tmp_path, seed=1, target=100)
     text = path.read_text().replace(

@@ -72,8 +72,11 @@ async def test_a_resumed_run_keeps_the_same(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_score_that_rows_will_not_have_is_found_before_anything_is_asked(tmp_path: Path) -> None:
+    nobody = Loopback()
+    nobody.port = 9  # never started: nothing is asked
+
     def of(score: str) -> None:
-        prepare(load_recipe(recipe(tmp_path, Loopback(), keep="best", score=score)))
+        prepare(load_recipe(recipe(tmp_path, nobody, keep="best", score=score)))
 
     of("scores.margin")
     of("output_tokens")

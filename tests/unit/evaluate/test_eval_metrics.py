@@ -90,6 +90,12 @@ def test_an_answer_without_the_field_is_an_error_not_a_score() -> None:
         value("macro_f1:field=intent", ["{}"], ["{}"])
 
 
+def test_a_field_that_no_answer_has_is_an_error_and_no_reading_is_never_right() -> None:
+    with pytest.raises(InputError, match="item 0: the answer has no field 'inten'"):
+        value("accuracy:field=inten", ['{"intent": "a"}'], ["no idea"])
+    assert value("accuracy:field=intent", ['{"intent": null}'], ["no idea"]) == 0
+
+
 def counted(right: list[bool]) -> tuple[object, object]:
     metric = parse_metric("exact_match")
     return metric, metric.count(items(*["y"] * len(right)), ["y" if hit else "n" for hit in right])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,55 @@ def test_other_weights_or_other_questions_are_answered_again(holdout: Holdout, t
     score([again], read_holdout(write(tmp_path, ANSWERS[:2])), tmp_path)
     # The first two questions are the same, but the set is another one.
     assert again.asked == 1
+
+
+def test_saved_answers_go_with_their_questions_and_not_with_their_ids(tmp_path: Path) -> None:
+    def named(*ids: str) -> Holdout:
+        holdout = read_holdout(write(tmp_path, ANSWERS[:2]))
+        return replace(holdout, items=tuple(replace(i, id=n) for i, n in zip(holdout.items, ids, strict=True)))
+
+    score([Listed("student", ANSWERS[:2])], named("a", "b"), tmp_path)
+    again = Listed("student", ANSWERS[:2])
+    card = score([again], named("b", "a"), tmp_path)
+    assert card.systems["student"].metrics["exact_match"].value == 1
+
+
+def test_a_metric_that_is_named_twice_is_counted_once(holdout: Holdout, tmp_path: Path) -> None:
+    systems = [Listed("base", ["{}"] * 4), Listed("student", ANSWERS)]
+    card = score(systems, holdout, tmp_path, metrics=[METRICS[1], METRICS[1]])
+    assert [d.metric for d in card.differences] == ["exact_match"]
+
+
+def test_a_gate_on_what_was_not_timed_fails_and_the_figures_are_kept(holdout: Holdout, tmp_path: Path) -> None:
+    card = score([Listed("student", ANSWERS)], holdout, tmp_path, gates=["p95_ms <= 800", "exact_match >= 1"])
+    assert [(gate.passed, gate.note) for gate in card.gates] == [(False, "latency was not measured"), (True, "")]
+    assert (tmp_path / "scorecard.json").is_file()
+
+
+def test_an_earlier_score_without_the_figure_is_found_before_anything_is_answered(
+    holdout: Holdout, tmp_path: Path
+) -> None:
+    score([Listed("student", ANSWERS)], holdout, tmp_path / "first", metrics=METRICS[:1])
+    system = Listed("student", ANSWERS)
+    for kind, says in (("drop", "no figure of exact_match"), ("leaf_drop", "no figures of exact_match by leaf")):
+        with pytest.raises(InputError, match=says):
+            score([system], holdout, tmp_path, gates=[f"{kind}(exact_match, file:{tmp_path / 'first'}) <= 0"])
+    assert system.asked == 0
+
+
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_answered(holdout: Holdout, tmp_path: Path) -> None:
+    system = Listed("student", ANSWERS)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file, not a folder"):
+        score([system], holdout, tmp_path / "file")
+    assert system.asked == 0
+
+
+def test_questions_that_are_asked_twice_are_reported(tmp_path: Path) -> None:
+    holdout = read_holdout(write(tmp_path, ANSWERS[:2]))
+    twice = replace(holdout, items=(*holdout.items, replace(holdout.items[0], id="9")))
+    card = score([Listed("student", [*ANSWERS[:2], ANSWERS[0]])], twice, tmp_path)
+    assert [(each.id, each.first) for each in card.repeats] == [("9", "1")]
 
 
 def test_a_gate_without_its_metric_is_found_before_anything_is_answered(holdout: Holdout, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distill.errors import InputError
-from distill.evaluate.holdout import find_leaks, read_holdout
+from distill.evaluate.holdout import find_leaks, find_repeats, read_holdout
 from distill.io import digest
 from distill.train.data import Conversation
 
@@ -32,7 +32,13 @@ def test_items_keep_their_labels_and_get_an_id_from_their_place(tmp_path: Path) 
     ("row", "says"),
     [
         ({"messages": ITEM["messages"]}, "answer: this field is needed"),
-        ({"answer": "x"}, "messages: should be a list of turns"),
+        ({**ITEM, "answer": None}, "answer: is null"),
+        ({**ITEM, "answer": " "}, "answer: is empty"),
+        ({"answer": "x"}, "messages: this field is needed"),
+        ({"prompt": "I lost my card!", "completion": "x"}, "messages: this field is needed"),
+        ({**ITEM, "messages": "I lost my card!"}, "messages: should be a list of turns"),
+        ({**ITEM, "messages": [{"role": "system", "content": "Route."}]}, "messages: no user turn"),
+        ({**ITEM, "messages": [{"role": "user", "content": " "}]}, "messages.0.content: is empty"),
         ({**ITEM, "messages": [*ITEM["messages"], {"role": "assistant", "content": "x"}]}, "ends with the answer"),
         ({**ITEM, "messages": [{"role": "user"}]}, "messages.0.content: should be text"),
         ({**ITEM, "id": "1"}, "the id '1' stands on line 1 too"),
@@ -54,7 +60,7 @@ def test_the_digest_changes_with_any_answer_and_the_prompts_digest_does_not(tmp_
 
 def test_items_that_stand_in_the_training_rows_are_found(tmp_path: Path) -> None:
     texts = ["I lost my card!", "i LOST my card", "Where is my card?", "my card is gone"]
-    rows = [{"messages": [{"role": "user", "content": text}], "answer": ""} for text in texts]
+    rows = [{"messages": [{"role": "user", "content": text}], "answer": "x"} for text in texts]
     holdout = read_holdout(write(tmp_path, *rows))
     seen = Conversation(
         ({"role": "user", "content": "I lost my card!"}, {"role": "assistant", "content": "x"}), "train.jsonl:7"
@@ -64,6 +70,18 @@ def test_items_that_stand_in_the_training_rows_are_found(tmp_path: Path) -> None
         ("1", "train.jsonl:7", True),
         ("2", "train.jsonl:7", False),
     ]
+
+
+def test_an_id_of_null_is_none(tmp_path: Path) -> None:
+    items = read_holdout(write(tmp_path, {**ITEM, "id": None}, {**ITEM, "id": None})).items
+    assert [item.id for item in items] == ["1", "2"]
+
+
+def test_questions_that_are_asked_again_are_found(tmp_path: Path) -> None:
+    other = {"messages": [{"role": "user", "content": "Where is it?"}], "answer": "x"}
+    holdout = read_holdout(write(tmp_path, ITEM, other, ITEM, {**other, "answer": "y"}, ITEM))
+    found = [(each.id, each.first, each.same_answer) for each in find_repeats(holdout)]
+    assert found == [("3", "1", True), ("4", "2", False), ("5", "1", True)]
 
 
 def test_what_is_to_be_refused_or_tested_needs_no_answer(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ ITEMS = [
     EvalItem("bank", "7", "My card has not arrived after two long weeks"),
     EvalItem("bank", "8", "I lost my new card"),
     EvalItem("bank", "9", "Lost it"),
+    EvalItem("facts", "3", "Who wrote Hamlet?"),
+    EvalItem("facts", "4", "ما هي عاصمة مصر؟"),
 ]
 
 
@@ -32,6 +34,10 @@ def judge(*prompts: str, **step):
     [
         (LONG.upper().replace("’", "'"), "exact", "gsm8k:1"),
         ("lost it!", "exact", "bank:9"),
+        ("Please answer briefly: Who wrote Hamlet? Thanks in advance.", "contained", "facts:3"),
+        ('Say "who wrote hamlet" three times', "contained", "facts:3"),
+        ("Look:\nWho wrote Hamlet\nIt is easy", "contained", "facts:3"),
+        ("سؤال: ما هي عاصمة مصر؟ شكرا", "contained", "facts:4"),
         (f"Solve this: {LONG} Think step by step, and write the number alone in the last line.", "ngram", "gsm8k:1"),
         (" ".join(LONG.split()[6:24]), "ngram", "gsm8k:1"),  # a row inside an item
         ("Hello! I lost my new card. It was red and I was in Rome.", "contained", "bank:8"),
@@ -59,11 +65,28 @@ def test_leaks_are_found_with_their_stage_and_item(text, stage, item):
         "",
         "I lost it all in one night at the races",  # holds a two-word item
         "Why was I charged a fee for my withdrawal?",
+        "They say who wrote Hamlet is still open, and who did not.",
         "She sells sea shells by the shore every day with her friends, and eats eggs for breakfast.",
     ],
 )
 def test_clean_rows_are_kept(text):
     assert judge(text).keep[0]
+
+
+def test_one_other_word_makes_another_short_question():
+    questions = (
+        "Who wrote Hamlet?", "Where is Mount Fuji?", "What causes ocean tides?", "How tall is Everest?",
+        "Who invented the telephone?", "What is a quasar?", "When did the war end?", "Who painted Guernica?",
+        "Which gas do plants absorb?", "What does DNA stand for?", "Capital of Burkina Faso?", "Why is the sky blue?",
+    )  # fmt: skip
+    items = [EvalItem("facts", str(number), text) for number, text in enumerate(questions)]
+    filter_ = DecontaminateFilter(DecontaminateStep(kind="decontaminate"), items=items)
+    others = [
+        "Where is Mount Etna?", "What causes ocean currents?", "How tall is Kilimanjaro?", "Who invented the radio?",
+    ]  # fmt: skip
+    assert filter_.judge(pa.table({"prompt": others})).reason == [""] * len(others)
+    same = [f"Please tell me: {text}" for text in questions]
+    assert not filter_.judge(pa.table({"prompt": same})).keep.any()
 
 
 def test_an_item_in_the_answer_counts_too():

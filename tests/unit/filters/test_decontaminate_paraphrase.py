@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from distill.filters.decontamination.calibration import Scored, common_rate
+from distill.filters.decontamination.calibration import threshold as threshold_of
 from distill.filters.decontamination.decontaminate import DecontaminateFilter
 from distill.filters.decontamination.evalsets import EvalItem
 from distill.filters.decontamination.plants import plant
@@ -94,6 +96,17 @@ def test_rows_known_to_be_clean_set_the_threshold(tmp_path):
     assert filter_.calibrated["from"] == "clean"
     assert not filter_.needs_sample
     assert 0.01 <= (~filter_.judge(table(CLEAN[1500:])).keep).mean() <= 0.04
+
+
+def test_few_known_rows_do_not_push_the_rate_far_below_the_one_asked_for():
+    scores = np.random.default_rng(4)
+    reached = []
+    for _ in range(200):
+        known = Scored(scores.exponential(size=1000), np.ones(1000))
+        limit = threshold_of(known, common_rate([known], 0.01, known=True))
+        reached.append(np.exp(-limit) / 0.01)
+    assert 0.8 <= np.mean(reached) <= 1.1
+    assert np.mean([0.5 <= share <= 2 for share in reached]) >= 0.9
 
 
 def test_changed_numbers_are_their_own_reason(calibrated):

@@ -135,14 +135,21 @@ def test_columns_called_like_a_verdicts(tmp_path):
     assert "distill_" in report.notes[0]
 
 
-@pytest.mark.parametrize("name", ["in.jsonl", "in.csv"])
-def test_an_empty_file(tmp_path, name):
-    (tmp_path / name).write_bytes(b"")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("in.jsonl", b""), ("in.jsonl", b"\n \n"), ("in.csv", b""), ("in.csv", b"prompt\n"), ("in.parquet", None)],
+)
+def test_an_empty_file(tmp_path, name, content):
+    if content is None:
+        pq.write_table(pa.table({"prompt": pa.array([], pa.string())}), tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match="holds no rows"):
         filter_file(tmp_path / name, EXACT, tmp_path / "out")
     report, kept, _ = run(tmp_path / name, tmp_path, on_error="skip")
     assert report.read == 0
-    assert kept.column_names == ["id"]
+    assert kept.column_names[-1] == "id"
+    assert not list(tmp_path.glob("out/.*"))
 
 
 @pytest.mark.parametrize(

@@ -36,3 +36,8 @@ def test_what_is_wrong_is_raised_for_the_command_line_to_print(tmp_path):
     result = CliRunner().invoke(app, [str(tmp_path / "a.jsonl"), "--chain", "defualt", "--out", str(tmp_path / "out")])
     assert isinstance(result.exception, InputError)
     assert "default" in str(result.exception)
+
+
+def test_a_folder_is_not_called_missing(tmp_path):
+    result = CliRunner().invoke(app, [str(tmp_path), "--out", str(tmp_path / "out")])
+    assert "is a folder" in str(result.exception)

@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 from distill.filters.near import kernels
 from distill.filters.near.arrays import scratch
-from distill.filters.near.folding import folded
+from distill.filters.near.folding import fold_one, folded
 from distill.filters.near.index import NearIndex
+from distill.filters.near.minhash import MinHashFilter
 from distill.filters.near.shingles import hash_words
 from distill.filters.near.signature import choose_bands
 from distill.filters.normalise import fold
+from distill.recipe import MinHashStep
+
+ALL_ASCII = [chr(code) for code in range(128)]
 
 CHAR, WORD = kernels.CHAR, kernels.WORD
 
@@ -66,12 +70,13 @@ def signature(text: str) -> np.ndarray:
     return work.signature.copy()
 
 
-@given(st.lists(st.text(max_size=40), min_size=1, max_size=8))
+@given(st.lists(st.text(max_size=40) | st.text(ALL_ASCII, max_size=9), min_size=1, max_size=8))
 def test_a_batch_is_folded_as_its_texts_are(texts):
     rows = folded(texts)
     for row, text in enumerate(texts):
         assert rows.data[rows.begins[row] : rows.ends[row]].tobytes().decode() == fold(text)
         assert rows.words[row] == len(fold(text).split())
+        assert fold_one(text) == fold(text).encode("utf-8")
 
 
 @given(st.text(max_size=40), st.integers(1, 7))
@@ -202,6 +207,27 @@ def test_keep_first_never_follows_a_chain_of_edits():
     kept = [n for n, match in enumerate(matches) if match is None]
     assert len(kept) > 1
     assert jaccard(chain[0], chain[-1]) < 0.7
+
+
+def test_kernels_are_loaded_before_the_first_row(monkeypatch):
+    seen: list[int] = []
+    judge = kernels.judge
+    monkeypatch.setattr(kernels, "judge", lambda rows, *rest: seen.append(int(rows.ends[0])) or judge(rows, *rest))
+    MinHashFilter(MinHashStep(kind="minhash"))
+    assert seen == [1]  # a row of one character: an empty one is not looked at
+
+
+def test_a_row_by_itself_is_judged_as_in_a_batch():
+    rng = random.Random(2)
+    words = ["".join(rng.choices("etaoinshrdlucm", k=rng.randint(2, 9))) for _ in range(400)]
+    rows = [" ".join(rng.choices(words, k=rng.choice([4, 30, 90, 280, 310]))) for _ in range(150)]
+    rows += [row.replace(rng.choice(words), "ÄÖ  x", 1).title() for row in rows]
+    ids = [str(n) for n in range(len(rows))]
+    batch, single = NearIndex(), NearIndex()
+    expected = batch.judge(rows, ids)
+    assert [single.judge([row], [id_])[0] for row, id_ in zip(rows, ids, strict=True)] == expected
+    assert sum(match is not None for match in expected) > 100
+    assert list(single.kept()) == list(batch.kept())
 
 
 def test_empty_and_tiny_texts():

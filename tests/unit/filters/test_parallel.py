@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from distill.errors import InputError, RunError
 from distill.filters import FilterContext
 from distill.filters.building import build_chain
+from distill.filters.parallel import choice
 from distill.filters.parallel import pool as pools
 from distill.filters.parallel.segments import cut
 from distill.filters.quality.length import LengthFilter
@@ -124,6 +130,98 @@ def test_an_error_of_a_worker_is_the_users_and_a_lost_worker_is_said(once, tmp_p
         assert (caught.value.line, caught.value.hint) == (7, "mend it")
         with pytest.raises(RunError, match="worker process was killed"):
             list(pool.over(_die, [1]))
+
+
+def test_a_fault_of_the_program_is_told_with_its_place():
+    with pools.open_pool(1) as pool, pytest.raises(RuntimeError, match=r"(?s)in _divide.*ZeroDivisionError"):
+        list(pool.over(_divide, [0]))
+
+
+def test_results_are_in_order_whatever_their_size():
+    data = [bytes([n]) * (n << 18) for n in (1, 9, 0, 2, 17, 3, 4, 1, 1, 30)]
+    with pools.open_pool(3) as pool:
+        assert list(pool.over(_doubled, data)) == [2 * each for each in data]
+
+
+def test_workers_end_with_their_pool():
+    with pools.open_pool(3) as pool:
+        workers = set(pool.over(_pid, range(40)))
+    assert len(workers) == 3
+    assert not any(_alive(pid) for pid in workers)
+
+
+FEEDER = """\
+import operator, os, time
+from distill.filters.parallel.pool import open_pool
+with open_pool(2) as pool:
+    print(*set(pool.over(operator.call, [os.getpid] * 40)), flush=True)
+    time.sleep(600)
+"""  # no `if __name__ == "__main__"` is needed
+
+
+def test_workers_end_when_their_feeder_is_killed():
+    feeder = subprocess.Popen([sys.executable, "-c", FEEDER], stdout=subprocess.PIPE, text=True)
+    assert feeder.stdout is not None
+    workers = {int(pid) for pid in feeder.stdout.readline().split()}
+    assert len(workers) == 2
+    assert all(_alive(pid) for pid in workers)
+    feeder.kill()
+    feeder.wait()
+    end = time.monotonic() + 60
+    while any(_alive(pid) for pid in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(_alive(pid) for pid in workers)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def _divide(by: int) -> float:
+    return 1 / by
+
+
+def _doubled(data: bytes) -> bytes:
+    return 2 * data
+
+
+def _pid(_: int) -> int:
+    return os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("rows", "chain", "processes"),
+    [
+        (3_000, [{"kind": "pii"}], 1),
+        (3_000_000, [{"kind": "pii"}], 4),
+        (60_000, [{"kind": "exact"}], 1),  # half a minute of text, and nothing to do with it
+        (60_000, [{"kind": "exact"}, {"kind": "language", "languages": ["en"]}], 4),
+        (400_000, [{"kind": "minhash"}, {"kind": "decontaminate"}], 4),  # what is read is parsed
+        (300_000, [{"kind": "minhash", "keep": "longest"}, {"kind": "language", "languages": ["en"]}], 1),  # all here
+    ],
+)
+def test_processes_are_started_where_they_pay(tmp_path, monkeypatch, rows, chain, processes):
+    monkeypatch.setattr(choice, "cores", lambda: 4)
+    source = tmp_path / "rows.jsonl"
+    line = b'{"prompt": "%s"}\n' % (b"word " * 100)
+    with source.open("wb") as file:
+        file.write(line * 2500)
+        file.truncate(len(line) * rows)  # the rest is not looked at
+    assert choice.fitting(source, steps(*chain)) == processes
+    monkeypatch.setattr(choice, "cores", lambda: 1)
+    assert choice.fitting(source, steps(*chain)) == 1
+
+
+def test_a_parquet_file_is_measured_as_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(choice, "cores", lambda: 4)
+    source = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"prompt": [f"{n} " + "the same words " * 40 for n in range(40_000)]}), source)
+    assert choice.fitting(source, steps({"kind": "language", "languages": ["en"]})) == 4
+    assert choice.fitting(source, steps({"kind": "score", "column": "n", "min": 1})) == 1
+    assert choice.fitting(tmp_path / "absent.parquet", steps({"kind": "pii"})) == 1
 
 
 def _refuse(path: Path) -> None:

@@ -46,6 +46,17 @@ FOUND = [
     ("secret", "password: Tr0ub4dor&3", "Tr0ub4dor&3"),
     ("secret", "Authorization: Bearer 7f3a9c51e08b4d2fa6c7", "7f3a9c51e08b4d2fa6c7"),
     ("secret", "db_secret_key = 'a8f5f167f44f4964e6c998dee827110c'", "a8f5f167f44f4964e6c998dee827110c"),
+    ("iban", "iban: de89370400440532013000", "de89370400440532013000"),
+    # Scripts without spaces: the letters beside a value are no part of it.
+    ("email", "メールはtaro@example.jpまで", "taro@example.jp"),
+    ("email", "邮件：用户@例子.公司。", "用户@例子.公司"),
+    ("phone", "电话+86 138 0013 8000谢谢", "+86 138 0013 8000"),
+    ("credit_card", "卡号4111111111111111。", "4111111111111111"),
+    ("ip", "服务器203.0.113.42坏了", "203.0.113.42"),
+    ("ssn", "番号は536-90-4399です", "536-90-4399"),
+    ("iban", "账户DE89370400440532013000的", "DE89370400440532013000"),
+    ("api_key", "密钥AKIAJ4QXZ7PLM2KD3RTV泄露了", "AKIAJ4QXZ7PLM2KD3RTV"),
+    ("phone", "โทร+66 2 123 4567ครับ", "+66 2 123 4567"),
     ("private_key", "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE\n-----END EC PRIVATE KEY-----\nbye", None),
     ("private_key", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk", None),
 ]
@@ -58,6 +69,8 @@ LEFT = [
     "def f(x: int) -> dict[str, int]: return {'key': 123456}  # max_tokens: 4096000",
     "user@localhost and @decorator, 127.0.0.1, 255.255.255.0, aaaa@b",
     "postgres://user:password@localhost/db",
+    "Call it 1000000 times, reach 1000000 users; the number is 1234567.",
+    "The network 10.0.0.0/8 and the route 203.0.113.0/24",
 ]  # fmt: skip
 
 

@@ -42,6 +42,10 @@ def answers(*texts: str, prompt: str = "q") -> pa.Table:
         ("a well-known fee", "A well known fee!"),
         ("ﬁne", "fine"),
         ("“Hello”, she said", "hello she said"),
+        ("日本の首都はどこですか。", "日本の首都はどこですか"),
+        ("「谁写了红楼梦？」", "谁写了红楼梦"),
+        ("ما هي عاصمة مصر؟", "ما هي عاصمة مصر"),
+        ("भारत की राजधानी क्या है।", "भारत की राजधानी क्या है"),
     ],
 )
 def test_texts_that_are_equal_but_for_case_and_punctuation(left, right):
@@ -172,6 +176,7 @@ def test_answers_that_look_cut(text, reason):
         '{"wrong": ]',
         PROSE,
         PROSE + "\nKind regards\nAnna Lee",
+        PROSE + "\ndef right(a, b, c):\n    return a*a == b*b + c*c or b*b == a*a + c*c or c*c == a*a + b*b",
         PROSE + "\n- the last item of a list that has many words in it without a stop",
         "so i went to the bank and they told me to wait and i waited and waited and nobody came and then i went home "
         "and now i write to you because i want my money back and my card too and please be quick about it ok",

@@ -117,7 +117,9 @@ async def test_a_batch_keeps_what_stands_there_whatever_its_size(place: Place) -
     with place.open() as store:
         mine = [asked(n)._replace(key=key(n), body=large if n % 90 == 1 else b"mine %d" % n) for n in range(240)]
         found = await asyncio.gather(*(store.put(each) for each in [*mine, *mine[:10]]))
-        assert found == [record(n) if n % 7 == 0 else mine[n] for n in [*range(240), *range(10)]]
+        # What stood there comes back without what was asked: those that came twice may fall into one batch or into two.
+        expected = [record(n) if n % 7 == 0 else mine[n] for n in [*range(240), *range(10)]]
+        assert [each._replace(request=b"") for each in found] == [each._replace(request=b"") for each in expected]
         assert store.stats().answers == 240
         assert store.spent("one").tokens == (35 + 250) * 15  # paid, whoever came first
     with place.care() as care:
@@ -130,6 +132,16 @@ async def test_answers_of_another_process_are_noticed(place: Place) -> None:
         await one.put(record(1))
         await two.put(record(2))
         assert two.get(key(1)) == record(1)
+
+
+async def test_doubles_of_a_batch_hide_no_answer_of_another_process(place: Place) -> None:
+    with place.open() as one, place.open() as two:
+        await two.put(record(5))
+        await asyncio.gather(one.put(record(1)), one.put(record(5)))  # the second is there already
+        await two.put(record(6))
+        await two.put(record(7))
+        await one.put(record(8))
+        assert [one.get(key(n)) for n in (5, 6, 7)] == [record(n) for n in (5, 6, 7)]
 
 
 async def test_money_is_summed_by_run_and_survives(place: Place) -> None:

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from distill.errors import InputError
-from distill.evaluate import Item
+from distill.evaluate import Item, parse_metric
 from distill.evaluate.counting import Drawable
+from distill.evaluate.holdout import Holdout
 from distill.release.export import write_gguf
+from distill.release.gguf import export_gguf
 from distill.release.llama import LlamaSystem, running
 from distill.release.proof import HARD_TEXTS, prove
 from distill.release.vocabulary import read_vocabulary
@@ -251,6 +253,35 @@ def test_the_pattern_decides_not_the_models_name(
     raw["model"]["ignore_merges"] = ignore
     (folder / "tokenizer.json").write_text(json.dumps(raw))
     assert read_vocabulary(folder, load_tokenizer(folder), 512).pre == name
+
+
+def test_what_cannot_be_counted_is_told_before_a_file_is_written(models: dict[str, Path], tmp_path: Path) -> None:
+    holdout = Holdout((Item("1", ({"role": "user", "content": "where"},), '{"i": "lost"}'),))
+    asked: dict[str, Any] = {"holdout": holdout, "metrics": [parse_metric("macro_f1:field=j")]}
+    with pytest.raises(InputError, match="item 1: the answer has no field 'j'"):
+        asyncio.run(export_gguf(str(models["llama"]), tmp_path / "m.gguf", **asked))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file, not a folder"):
+        asyncio.run(export_gguf(str(models["llama"]), tmp_path / "file/m.gguf", run=False))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_quantisation_may_be_written_as_llama_cpp_writes_it(models: dict[str, Path], tmp_path: Path) -> None:
+    files = asyncio.run(export_gguf(str(models["llama"]), tmp_path, ["Q8_0", "q4_K_M"], run=False))
+    assert [each["quant"] for each in files.proofs] == ["q8_0", "q4_k_m"]
+
+
+@llama_cpp
+def test_an_export_on_another_holdout_stands_beside_the_first(models: dict[str, Path], tmp_path: Path) -> None:
+    def exported(quants: list[str], *words: str) -> list[float]:
+        items = [Item(word, ({"role": "user", "content": word},), "x") for word in words]
+        asked: dict[str, Any] = {"holdout": Holdout(tuple(items)), "metrics": [parse_metric("exact_match")]}
+        options: dict[str, Any] = {"max_tokens": 3, "latency_items": 0, "gates": []}
+        files = asyncio.run(export_gguf(str(models["llama"]), tmp_path, quants, **asked, **options))
+        return [each["greedy"] for each in files.proofs]
+
+    assert exported(["f32", "q8_0"], "lost", "late")[0] == 1
+    assert exported(["f32", "f16"], "found")[0] == 1
 
 
 def test_a_family_that_is_not_known_is_told(models: dict[str, Path], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from distill.errors import InputError
 from distill.evaluate import Student, evaluate, parse_metric
 from distill.evaluate.holdout import Holdout
+from distill.release.export import write_gguf
 from distill.release.make import add_release
 from distill.release.registry import Registry
 
@@ -78,3 +79,25 @@ def test_a_scorecard_of_other_weights_proves_nothing(
 def test_what_is_no_weights_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither an adapter"):
         add_release(Registry(tmp_path / "releases"), "cards", tmp_path, force=True)
+
+
+def test_a_gguf_file_is_released_with_its_tokenizer(student: Path, tmp_path: Path) -> None:
+    file = write_gguf(str(student), tmp_path / "cards.gguf", "q8_0").file
+    # A tokenizer that knows no limit says 10^30, more than 64 bits.
+    assert json.loads((student / "tokenizer_config.json").read_bytes())["model_max_length"] > 1 << 64
+    listed = add_release(Registry(tmp_path / "releases"), "cards", file, base=str(student), force=True)
+    held = listed.folder / "tokenizer" / "tokenizer_config.json"
+    assert json.loads(held.read_bytes())["model_max_length"] > 1 << 64
+    assert "name_or_path" not in held.read_text()
+
+
+def test_a_card_says_of_a_gate_that_it_was_not_measured(
+    student: Path, lora: Path, scorecard: Path, tmp_path: Path
+) -> None:
+    card = json.loads((scorecard / "scorecard.json").read_bytes())
+    card["gates"].append({"gate": "p95_ms <= 800", "value": None, "passed": False})
+    (tmp_path / "scorecard.json").write_text(json.dumps(card))
+    listed = add_release(
+        Registry(tmp_path / "releases"), "cards", lora, base=str(student), scorecard=tmp_path, force=True
+    )
+    assert "| p95\\_ms &lt;= 800 | unknown | **fails** |" in (listed.folder / "README.md").read_text()

@@ -90,9 +90,16 @@ def test_what_is_there_is_not_overwritten(student: Path, lora: Path, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["m"]  # and nothing half done beside it
 
 
-def test_bad_input_is_told_before_anything_is_built(student: Path, lora: Path, tmp_path: Path) -> None:
+def test_bad_input_is_told_before_anything_is_built(
+    student: Path, lora: Path, holdout: Holdout, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="not an adapter"):
         merged(str(student), student, tmp_path / "m")
     with pytest.raises(InputError, match="no such metric"):
         merged(str(student), lora, tmp_path / "m", gates=["exact_match >= 1"])
+    said: list[str] = []
+    options = {"holdout": holdout, "metrics": [parse_metric("macro_f1:field=j")], "progress": said.append}
+    with pytest.raises(InputError, match="item lost: the answer has no field 'j'"):
+        merged(str(student), lora, tmp_path / "m", **options)
+    assert said == []
     assert not list(tmp_path.iterdir())

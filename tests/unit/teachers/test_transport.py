@@ -9,14 +9,19 @@ import httpx2
 import pytest
 
 from distill.errors import InputError
-from distill.teachers.transport import BODY_LIMIT, BodyTooLarge, LeanClient, Transport, environment_proxy, reply_of
+from distill.teachers.base import Reply
+from distill.teachers.transport import BODY_LIMIT, BodyTooLarge, Head, Pool, environment_proxy, written_by
 
 
 class Page:
     """A server that sends the same bytes to everybody and counts."""
 
     def __init__(self, data: bytes) -> None:
-        self.data, self.asked = data, 0
+        self.data, self.heads = data, list[bytes]()
+
+    @property
+    def asked(self) -> int:
+        return len(self.heads)
 
     async def __aenter__(self) -> Page:
         self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -27,20 +32,19 @@ class Page:
         self.server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.asked += 1
-        await reader.readuntil(b"\r\n\r\n")
+        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+        await reader.readexactly(len(b"{}"))
         writer.write(self.data)
         await writer.drain()
         writer.close()
 
 
-async def get(url: str) -> httpx2.Response:
-    transport = Transport(url)
-    client = LeanClient(transport)
+async def get(url: str) -> Reply:
+    pool = Pool(url)
     try:
-        return await client.send(httpx2.Request("POST", url, content=b"{}"))
+        return await pool.send(Head("POST", url, (("accept", "application/json"),)), b"{}")
     finally:
-        await client.aclose()
+        await pool.close()
 
 
 def http(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
@@ -50,14 +54,14 @@ def http(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
 async def test_packed_bodies_are_unpacked() -> None:
     packed = gzip.compress(b'{"a": 1}')
     async with Page(http(packed, "Content-Encoding: gzip", f"Content-Length: {len(packed)}")) as page:
-        reply = reply_of(await get(page.url))
+        reply = await get(page.url)
     assert reply.body == b'{"a": 1}'
     assert "content-encoding" not in reply.headers
 
 
 async def test_bodies_without_a_length_are_read_to_their_end() -> None:
     async with Page(http(b'{"a": 1}', "Content-Type: application/json", "X-Two-Words: Yes")) as page:
-        reply = reply_of(await get(page.url))
+        reply = await get(page.url)
     assert reply.body == b'{"a": 1}'
     assert reply.headers == {"content-type": "application/json", "x-two-words": "Yes"}
 
@@ -65,7 +69,7 @@ async def test_bodies_without_a_length_are_read_to_their_end() -> None:
 async def test_a_proxy_may_send_long_heads() -> None:
     heads = [f"X-{number}: {'y' * 50}" for number in range(300)]
     async with Page(http(b'{"a": 1}', f"Content-Security-Policy: {'z' * 20_000}", *heads)) as page:
-        assert reply_of(await get(page.url)).body == b'{"a": 1}'
+        assert (await get(page.url)).body == b'{"a": 1}'
 
 
 async def test_a_small_body_that_unpacks_to_a_huge_one_is_refused() -> None:
@@ -80,7 +84,7 @@ async def test_redirects_are_not_followed() -> None:
     async with Page(http(b"", "Content-Length: 0")) as elsewhere:
         moved = http(b"", f"Location: {elsewhere.url}/v1", "Content-Length: 0", status="307 Temporary Redirect")
         async with Page(moved) as page:
-            assert (await get(page.url)).status_code == 307
+            assert (await get(page.url)).status == 307
         assert elsewhere.asked == 0
 
 
@@ -92,10 +96,25 @@ async def test_what_is_no_whole_reply_is_an_error_of_the_connection(data: bytes)
 
 
 async def test_cookies_are_not_kept() -> None:
-    async with Page(http(b"", "Set-Cookie: session=1", "Content-Length: 0")) as page:
-        await get(page.url)
-        response = await get(page.url)
-    assert "cookie" not in response.request.headers
+    async with Page(http(b"", "Set-Cookie: session=1", "Connection: close", "Content-Length: 0")) as page:
+        pool = Pool(page.url)
+        for _ in range(2):
+            await pool.send(Head("POST", page.url, ()), b"{}")
+        await pool.close()
+    assert len(page.heads) == 2
+    assert b"cookie" not in page.heads[1].lower()
+
+
+async def test_an_sdk_writes_a_head_without_sending_anything() -> None:
+    async def call(client: httpx2.AsyncClient) -> None:
+        headers = {"Authorization": "Bearer secret", "Content-Type": "application/json"}
+        await client.post("http://127.0.0.1:9/v1?a=1", content=b"{}", headers=headers)
+
+    head = await written_by(call)
+    assert (head.method, head.url) == ("POST", "http://127.0.0.1:9/v1?a=1")
+    assert ("authorization", "Bearer secret") in head.headers
+    assert not {"content-length", "host", "connection"} & {name for name, _ in head.headers}
+    assert "secret" not in repr(head)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,26 @@ def test_the_student_comes_nearer_to_its_teacher_on_rows_it_was_not_trained_on(
     assert result.facts["example"]["text"].endswith('⟦{"intent": "lost"}<|im_end|>⟧\n')
 
 
+@pytest.mark.parametrize("kind", ["bfloat16", "float32"])
+def test_products_are_made_in_the_number_type_asked_for(
+    kind: str, student: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full fine-tune holds float32 and multiplies in bfloat16."""
+    from distill.train import distilling
+
+    honest, seen = distilling.logits_of, set[str]()
+
+    def logits_of(causal: Any, states: Any) -> Any:
+        found = honest(causal, states)
+        if found.requires_grad:
+            seen.add(str(found.dtype).removeprefix("torch."))
+        return found
+
+    monkeypatch.setattr(distilling, "logits_of", logits_of)
+    train_distillation(config(student, teacher, dtype=kind, max_steps=1), DATA, tmp_path / "out", seed=1)
+    assert seen == {kind}
+
+
 def test_the_folder_holds_the_student_and_nothing_of_this_machine(
     trained: tuple[TrainResult, list[Progress]], student: Path, teacher: Path
 ) -> None:

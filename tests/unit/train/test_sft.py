@@ -144,6 +144,15 @@ def test_long_rows_are_counted_and_left_out_whole(student: Path, tmp_path: Path)
     assert (result.facts["rows"], result.facts["dropped_long"]) == (12, 1)
     with pytest.raises(InputError, match="all 12 rows are longer than max_length"):
         train(config(student, max_length=16), DATA, tmp_path / "all", seed=1)
+    # Nothing was trained there: the folder is free for other settings.
+    assert train(config(student, max_length=128, max_steps=1), DATA, tmp_path / "all", seed=1).facts["steps"] == 1
+
+
+def test_a_place_that_cannot_be_written_is_told_at_once(student: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(InputError, match="is a file, not a folder"):
+            train(config(student), DATA, out, seed=1)
 
 
 def test_qlora_trains_float32_adapters_on_a_4_bit_base(student: Path, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_an_answer_without_an_end_gets_eos(tokenizer_with: Make) -> None:
     tokenizer = tokenizer_with(ENDLESS)
     (example,) = Encoder(tokenizer)(talk("lost my card", "blocked"))
     assert example.labels[-1] == tokenizer.eos_token_id
-    assert trained(tokenizer, example).split("\n")[0].strip() == "blocked"
+    assert trained(tokenizer, example) == " blocked<|im_end|>"
 
 
 def test_without_a_template_a_plain_one_is_used_that_ends_answers(tokenizer_with: Make) -> None:

@@ -102,6 +102,21 @@ def test_general_rows_are_mixed_in_at_their_share_and_without_what_the_holdout_a
         command("train support --mix general.jsonl", capsys)
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto"])
+def test_a_holdout_is_looked_for_in_the_rows_of_a_file(
+    folder: Path, student: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    texts = ["My card was LOST 3", "my card was found"]
+    items = [{"messages": [{"role": "user", "content": text}], "answer": "x"} for text in texts]
+    (folder / "holdout.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    data = "train" if method == "sft" else "pairs"
+    text = f"train --data {data}.jsonl --model {student} --recipe fast.yaml --method {method} --max-steps 1 --out OUT"
+    assert command(f"{text} --against holdout.jsonl", capsys)["holdout_leaks"] == 1
+    app(f"{text} --against holdout.jsonl".split(), standalone_mode=False)
+    assert "1 holdout items stand in the training rows, 1 in " in capsys.readouterr().err
+    assert "holdout_leaks" not in command(text, capsys)
+
+
 @pytest.mark.parametrize(
     ("method", "data", "figure"),
     [
