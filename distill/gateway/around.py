@@ -48,9 +48,12 @@ async def ask_around(
     *,
     clock: Callable[[], float],
     patience: Callable[[float], bool],
+    ended: Callable[[], None],
 ) -> Answer:
     """Ask the teachers in this order, until one answers. One that is down, out of quota or too small for the question
     is passed over; where all are parked, the one that is tried next is waited for.
+
+    `ended` raises where the run ends.
 
     Raises:
         TeacherError: all have failed.
@@ -67,6 +70,7 @@ async def ask_around(
                 raise
             failure = error
             looks = [other for other in looks if other is not look]
+    ended()  # by another question, which knows why, while this one was on its way from one teacher to the next
     raise failure or Halted(f"no teacher of group {name} can be asked")
 
 

@@ -215,8 +215,15 @@ class Gateway:
             [partial(self._shelf.look, desk, request.put_to(desk.name), sample) for desk in desks]
         )
         if answer is None:
-            may_wait = self._caller.failing.may_wait
-            answer = await ask_around(route.name, looks, failure, self._fetch, clock=self._clock, patience=may_wait)
+            answer = await ask_around(
+                route.name,
+                looks,
+                failure,
+                self._fetch,
+                clock=self._clock,
+                patience=self._caller.failing.may_wait,
+                ended=self._ending.check,
+            )
             if answer.teacher != desks[0].name:
                 desks[0].stats.moved += 1
         return answer

@@ -305,6 +305,29 @@ async def test_a_group_that_is_down_for_too_long_ends_the_run() -> None:
             assert 600 <= time.now - began <= 1800
 
 
+async def test_when_the_last_two_are_given_up_together_everybody_learns_the_whole_reason() -> None:
+    async with Time() as time:
+        house = House(time)
+        house.replies["b"] = TeacherError(FailureClass.QUOTA, "empty")
+        parked = asyncio.Event()
+
+        async def refuse(probe: Probe, n: int) -> Reply:
+            await parked.wait()  # b has just been given up, and those who asked it have not looked around yet
+            return Reply(401, b"no")
+
+        class Events(list[Event]):
+            def append(self, event: Event) -> None:
+                if event.kind == "parked" and event.teacher == "b":
+                    parked.set()
+                super().append(event)
+
+        house.events, house.probes["a"] = Events(), Probe(refuse, model="model-a")
+        async with house.open() as door:
+            ends = await asyncio.gather(*(ask_one(door, n) for n in range(40)), return_exceptions=True)
+        assert {type(end) for end in ends} <= {Halted, RunError}
+        assert {"no teacher of group main can answer" in str(end) for end in ends} == {True}, {str(end) for end in ends}
+
+
 async def test_a_refusal_of_the_question_is_a_fate_and_not_put_to_others() -> None:
     async with Time() as time:
         house = House(time, main=A_THEN_B)
