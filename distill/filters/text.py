@@ -251,7 +251,7 @@ def _join(turns: _Turns, roles: tuple[str, ...] | None) -> pa.StringArray:
     return pc.if_else(pa.array((counts > 0) & turns.valid), joined, pa.scalar(None, joined.type))
 
 
-def _in_lines(offsets: pa.Array, texts: Any) -> Any:
+def _in_lines(offsets: Any, texts: Any) -> Any:
     """Texts from one offset to the next, one below the other."""
     return pc.binary_join(pa.LargeListArray.from_arrays(offsets, texts), pa.scalar("\n", texts.type))
 

@@ -175,7 +175,8 @@ class SetIndex:
         everything = np.arange(len(texts.plain), dtype=np.int64)
         for table in self._sentences.values():
             hits = table.hits(texts.runs, everything)
-            for row, item in zip(hits.rows.tolist(), hits.texts.tolist(), strict=True):
+            for place in range(len(hits.rows)):
+                row, item = int(hits.rows[place]), int(hits.texts[place])
                 wanted = self._plain[item]
                 if row not in found and wanted in map(plain, _SENTENCE_END.split(texts.contents[row])):
                     found[row] = Finding(item, "contained", 1.0)
