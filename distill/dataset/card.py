@@ -54,6 +54,8 @@ class CardFacts:
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     eval_sets: Sequence[str] = ()
     """Names of the sets that rows were compared with."""
+    not_chosen: int = 0
+    """Kept rows that a choice at the end left out of the splits."""
     mixed: Mapping[str, int] = field(default_factory=dict[str, int])
     """Rows of other sets in the training split, by file."""
     simulated: bool = False
@@ -61,7 +63,14 @@ class CardFacts:
 
 
 def render_card(
-    facts: CardFacts, *, format: str, license: str, rows: Mapping[str, int], leaves: Mapping[str, int], groups: int
+    facts: CardFacts,
+    *,
+    format: str,
+    license: str,
+    rows: Mapping[str, int],
+    leaves: Mapping[str, int],
+    groups: int,
+    digest: str = "",
 ) -> str:
     """The README of a dataset folder.
 
@@ -69,9 +78,10 @@ def render_card(
         rows: rows by split.
         leaves: rows by leaf.
         groups: groups of related rows.
+        digest: of the rows as they are written.
     """
     sections = [
-        _front(facts, license, rows),
+        _front(facts, license, rows, digest),
         f"# {escape(facts.name)}",
         _warning(facts),
         escape(facts.description, limit=2000),
@@ -91,12 +101,15 @@ def escape(text: str, *, limit: int = _MAX) -> str:
     return _SPECIAL.sub(r"\\\1", line if len(line) <= limit else line[: limit - 1] + "…").replace("\\<", "&lt;")
 
 
-def _front(facts: CardFacts, license: str, rows: Mapping[str, int]) -> str:
+def _front(facts: CardFacts, license: str, rows: Mapping[str, int], digest: str) -> str:
     files = [{"split": split, "path": f"{split}.jsonl"} for split in rows]
+    # `load_dataset` caches a local folder by its name and these lines alone: without the digest it would give the rows
+    # of whichever run it was shown first.
+    config = {"config_name": "default", "description": f"rows {digest}", "data_files": files}
     front: dict[str, Any] = {
         "license": license,
         "tags": ["synthetic", "distill", *(["simulated"] if facts.simulated else [])],
-        "configs": [{"config_name": "default", "data_files": files}],
+        "configs": [config],
     }
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---"
 
@@ -134,10 +147,12 @@ def _counts(facts: CardFacts, rows: Mapping[str, int], groups: int) -> str:
     failed = sum(facts.failed.values())
     lines += ["", "## What became of every row", "", "| fate | reason | rows |", "|---|---|---:|"]
     lines += [f"| kept | | {kept:,} |"]
+    if facts.not_chosen:
+        lines += [f"| kept, not chosen for these splits | diversity | {facts.not_chosen:,} |"]
     for name, reasons in sorted(facts.rejected.items()):
         lines += [f"| rejected by {escape(name)} | {escape(r)} | {count:,} |" for r, count in sorted(reasons.items())]
     lines += [f"| failed | {escape(reason)} | {count:,} |" for reason, count in sorted(facts.failed.items())]
-    planned = facts.planned if facts.planned is not None else kept + rejected + failed
+    planned = facts.planned if facts.planned is not None else kept + facts.not_chosen + rejected + failed
     lines += [f"| **planned** | | **{planned:,}** |"]
     if facts.cost_usd is not None:
         bound = "at least " if facts.unknown_cost else ""

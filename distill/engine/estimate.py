@@ -9,43 +9,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
+from distill.engine.estimate_books import Books, Spending
 from distill.engine.estimate_model import Floats, Interval, Plays, interval, play
-from distill.engine.estimate_pilot import Pilot, Trial, Used, run_pilot
+from distill.engine.estimate_pilot import Pilot, run_pilot
 from distill.engine.prepare import Prepared
 from distill.engine.session import teachers_used
 from distill.errors import InputError
-from distill.gateway import Tariff, tariff_for, usd
-from distill.recipe import Recipe, TeacherConfig
-from distill.teachers import Usage
+from distill.recipe import Recipe
 
-__all__ = ["Alternative", "Estimate", "Share", "Spending", "estimate"]
+__all__ = ["Alternative", "Estimate", "Share", "estimate"]
 
 _PLAYS = 300
 _USABLE = 0.985  # of a rate limit, as the gateway keeps to it
-_PARTS = ("requests", "input", "output", "reasoning", "cached", "cost")
 _DAY_S = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """What one step asks of one teacher. Tokens; USD, None where the price is not known."""
-
-    teacher: str
-    model: str
-    step: str
-    requests: Interval
-    input: Interval
-    output: Interval
-    reasoning: Interval
-    cached: Interval
-    cost_usd: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +47,10 @@ class Alternative:
     name: str
     cost_usd: Interval | None
     per_accepted_usd: Interval | None
+    accepted: Interval
+    rounds: Interval
+    seconds: Interval | None
+    """None where nothing was timed."""
     note: str
 
 
@@ -118,11 +105,11 @@ async def estimate(
             hint="`distill preview` shows what the teachers say.",
         )
     recipe = prepared.recipe
-    books = _Books(recipe, pilot)
+    books = Books(recipe, pilot)
     plays = _plays(prepared, pilot, books.used)
     cost = books.cost_of(plays)
     seconds, bound_by = _time(recipe, pilot, books, plays)
-    others = _alternatives(recipe, books, plays)
+    others = _alternatives(pilot, books, plays)
     fewer = await _fewer_samples(prepared, count, clock=clock, sleep=sleep)
     return Estimate(
         target=recipe.plan.target,
@@ -145,115 +132,6 @@ async def estimate(
     )
 
 
-class _Books:
-    """What every trial used, as columns: one group of `_PARTS` for each teacher and step, then the seconds of each
-    teacher's answers, then the cost of every other way."""
-
-    def __init__(self, recipe: Recipe, pilot: Pilot) -> None:
-        self.recipe = recipe
-        self.teachers = teachers_used(recipe)
-        self.groups = list(dict.fromkeys((used.teacher, used.step) for t in pilot.trials for used in t.used))
-        self.tariffs = {name: _tariff(recipe.teachers[name]) for name in self.teachers}
-        self.ways = _ways(recipe, self.teachers)
-        columns = len(self.groups) * len(_PARTS) + len(self.teachers) + len(self.ways)
-        self.used: Floats = np.zeros((len(pilot.trials), columns))
-        timed = [(used.teacher, used.seconds) for t in pilot.trials for used in t.used if used.seconds is not None]
-        self.timed = bool(timed) and any(stats.sent for stats in pilot.stats.values())
-        seen: set[str] = set()
-        for row, trial in enumerate(pilot.trials):
-            for used in trial.used:
-                if used.key not in seen:  # at temperature 0 slots share an answer
-                    seen.add(used.key)
-                    self._note(row, used)
-        known = all(tariff is not None for tariff in self.tariffs.values())
-        self.paid = self._paid(pilot.trials) if known else None
-
-    def _note(self, row: int, used: Used) -> None:
-        usage, tariff = used.usage, self.tariffs[used.teacher]
-        at = self.groups.index((used.teacher, used.step)) * len(_PARTS)
-        parts = (1, usage.input, usage.output, usage.reasoning, usage.cached, _cost(tariff, usage))
-        self.used[row, at : at + len(_PARTS)] += parts
-        first = len(self.groups) * len(_PARTS)
-        self.used[row, first + self.teachers.index(used.teacher)] += used.seconds or 0.0
-        for number, (_, tariffs, _) in enumerate(self.ways):
-            self.used[row, first + len(self.teachers) + number] += _cost(tariffs[used.teacher], usage)
-
-    def _paid(self, trials: Sequence[Trial]) -> Decimal:
-        pico = sum(
-            tariff.cost(used.usage)
-            for used in {used.key: used for trial in trials for used in trial.used}.values()
-            if (tariff := tariff_for(self.recipe.teachers[used.teacher])) is not None
-        )
-        return usd(pico)
-
-    def column(self, group: int, part: str) -> int:
-        return group * len(_PARTS) + _PARTS.index(part)
-
-    def cost_of(self, plays: Plays) -> Floats | None:
-        if any(tariff is None for tariff in self.tariffs.values()):
-            return None
-        return plays.used[:, [self.column(n, "cost") for n in range(len(self.groups))]].sum(axis=1)
-
-    def requests(self, teacher: str, values: Floats, *parts: str) -> Floats:
-        """Sums over the steps of one teacher; `values` has the columns last."""
-        wanted = [self.column(n, part) for n, (name, _) in enumerate(self.groups) if name == teacher for part in parts]
-        return values[..., wanted].sum(axis=-1)
-
-    def seconds(self, teacher: str, values: Floats) -> Floats:
-        return values[..., len(self.groups) * len(_PARTS) + self.teachers.index(teacher)]
-
-    def way(self, number: int, values: Floats) -> Floats:
-        return values[..., len(self.groups) * len(_PARTS) + len(self.teachers) + number]
-
-    def spending(self, plays: Plays) -> list[Spending]:
-        found: list[Spending] = []
-        for number, (teacher, step) in enumerate(self.groups):
-            at = {part: interval(plays.used[:, self.column(number, part)]) for part in _PARTS}
-            cost = at.pop("cost")
-            known = self.tariffs[teacher] is not None
-            model = self.recipe.teachers[teacher].model
-            found.append(Spending(teacher, model, step, **at, cost_usd=cost if known else None))
-        return found
-
-
-def _tariff(config: TeacherConfig, *, batch: bool | None = None) -> Tariff | None:
-    """What the teacher's answers cost in the recipe's own mode, or in the mode that is named."""
-    from distill.gateway.batch.batching import discounted
-
-    tariff = tariff_for(config)
-    by_batch = config.mode != "online" if batch is None else batch
-    return discounted(tariff, config.batch.discount) if by_batch else tariff
-
-
-def _cost(tariff: Tariff | None, usage: Usage) -> float:
-    return 0.0 if tariff is None else float(usd(tariff.cost(usage)))
-
-
-Way = tuple[str, dict[str, Tariff | None], str]
-
-
-def _ways(recipe: Recipe, teachers: Sequence[str]) -> list[Way]:
-    """Other ways to the same answers: what they are called, each teacher's tariff, what to know of them."""
-    ways: list[Way] = []
-    here = {name: _tariff(recipe.teachers[name]) for name in teachers}
-    if any(tariff is None for tariff in here.values()):
-        return ways
-    can = [name for name in teachers if recipe.teachers[name].provider in ("openai", "anthropic")]
-    if any(recipe.teachers[name].mode == "online" for name in can):
-        note = "the provider takes up to 24 hours for each step of a slot and each round"
-        ways.append(("mode: batch", here | {name: _tariff(recipe.teachers[name], batch=True) for name in can}, note))
-    if any(recipe.teachers[name].mode != "online" for name in can):
-        note = "answers within seconds, at the full price"
-        ways.append(("mode: online", here | {name: _tariff(recipe.teachers[name], batch=False) for name in can}, note))
-    for name in teachers:
-        for other, config in recipe.teachers.items():
-            tariff = _tariff(config)
-            if other != name and config.model != recipe.teachers[name].model and tariff is not None:
-                note = "as many tokens as the pilot's at the other price; its answers and yield are its own"
-                ways.append((f"{other} in place of {name}", here | {name: tariff}, note))
-    return ways
-
-
 def _plays(prepared: Prepared, pilot: Pilot, used: Floats) -> Plays:
     recipe = prepared.recipe
     kept = sum(trial.kept for trial in pilot.trials)
@@ -272,7 +150,7 @@ def _plays(prepared: Prepared, pilot: Pilot, used: Floats) -> Plays:
     )
 
 
-def _time(recipe: Recipe, pilot: Pilot, books: _Books, plays: Plays) -> tuple[Interval | None, str]:
+def _time(recipe: Recipe, pilot: Pilot, books: Books, plays: Plays) -> tuple[Interval | None, str]:
     """How long it takes and what decides that: in every round the narrowest of all limits, and once the time that a
     slot's own answers take one after the other; besides, the days that quotas by the day leave to wait."""
     if not books.timed:
@@ -329,11 +207,15 @@ def _time(recipe: Recipe, pilot: Pilot, books: _Books, plays: Plays) -> tuple[In
     return interval(total), binding
 
 
-def _alternatives(recipe: Recipe, books: _Books, plays: Plays) -> list[Alternative]:
+def _alternatives(pilot: Pilot, books: Books, plays: Plays) -> list[Alternative]:
+    """The pilot's own answers at other prices and limits: as many tokens, as quick, as often accepted."""
     found: list[Alternative] = []
-    for number, (name, _, note) in enumerate(books.ways):
+    for number, way in enumerate(books.ways):
         cost = books.way(number, plays.used)
-        found.append(Alternative(name, interval(cost), interval(cost / np.maximum(plays.kept, 1)), note))
+        seconds, _ = _time(way.recipe, pilot, books, plays)
+        per_row = interval(cost / np.maximum(plays.kept, 1))
+        accepted, rounds = interval(plays.kept), interval(plays.rounds)
+        found.append(Alternative(way.name, interval(cost), per_row, accepted, rounds, seconds, way.note))
     return found
 
 
@@ -349,7 +231,7 @@ async def _fewer_samples(
     method = recipe.method.model_copy(update={"samples": half})
     other = replace(prepared, recipe=recipe.model_copy(update={"method": method}))
     pilot = await run_pilot(other, count, clock=clock, sleep=sleep)
-    books = _Books(other.recipe, pilot)
+    books = Books(other.recipe, pilot)
     plays = _plays(other, pilot, books.used)
     cost = books.cost_of(plays)
     note = f"accepted rows {interval(plays.kept).mid:,.0f} of {recipe.plan.target:,}, from the same answers"
@@ -358,6 +240,9 @@ async def _fewer_samples(
             f"samples: {half}",
             None if cost is None else interval(cost),
             None if cost is None else interval(cost / np.maximum(plays.kept, 1)),
+            interval(plays.kept),
+            interval(plays.rounds),
+            None,
             note,
         )
     ]
