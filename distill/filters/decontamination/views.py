@@ -41,8 +41,8 @@ def whole(words: Words) -> Views:
 
 
 def pieces(words: Words, width: int) -> Views:
-    """Every text whole; its lines that are long enough to be one; and of a text of over two widths windows of 1.5 widths,
-    half a width apart: a run of `width` words stands whole inside one of them."""
+    """Every text whole; its lines that are long enough to be one; and of a text of over two widths windows of 1.5
+    widths, half a width apart: a run of `width` words stands whole inside one of them."""
     found = [whole(words), _lines(words, width), _windows(words, width)]
     owner = np.concatenate([views.owner for views in found])
     first = np.concatenate([views.first for views in found])
