@@ -6,6 +6,7 @@ import typer
 from rich.text import Text
 
 from distill.cli.console import JsonOption, RecipeArgument, find_recipe, out, print_json, safe
+from distill.cli.loading import load
 
 __all__ = ["check"]
 
@@ -22,10 +23,9 @@ def check(
     from distill.cli.proving import baseline_in
     from distill.engine.check import check as check_recipe
     from distill.evaluate.check import check_evaluation
-    from distill.recipe import load_recipe
 
     path = find_recipe(recipe)
-    loaded = load_recipe(path)
+    loaded = load(path)
     findings = [*check_recipe(loaded), *check_evaluation(loaded, baseline=baseline_in(loaded.folder))]
     errors = sum(finding.level == "error" for finding in findings)
     if json:

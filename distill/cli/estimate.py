@@ -8,7 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from distill.cli.console import JsonOption, RecipeArgument, find_recipe, out, print_json, run_loop, safe
+from distill.cli.console import JsonOption, RecipeArgument, out, print_json, run_loop, safe
+from distill.cli.loading import load
 from distill.cli.progress import duration
 
 if TYPE_CHECKING:
@@ -30,9 +31,8 @@ def estimate(
     """
     from distill.engine import prepare
     from distill.engine.estimate import estimate as estimated
-    from distill.recipe import load_recipe
 
-    found = run_loop(estimated(prepare(load_recipe(find_recipe(recipe))), count))
+    found = run_loop(estimated(prepare(load(recipe)), count))
     if json:
         print_json(found.as_json())
         return

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill.cli.console import err, find_recipe, print_json, run_loop, safe
+from distill.cli.console import err, print_json, run_loop, safe
+from distill.cli.loading import load
 from distill.cli.proving import baseline_in, freeze_holdout, open_desk
 from distill.cli.scores import score_table, show_remarks, show_value
 from distill.cli.train import find_run_dir, needed, student_model, student_name
@@ -136,9 +137,7 @@ def evaluate(
         new_holdout,
     )
     if recipe is not None:
-        from distill.recipe import load_recipe
-
-        loaded = load_recipe(find_recipe(recipe))
+        loaded = load(recipe)
         if loaded.evaluate is None:
             raise InputError("the recipe has no `evaluate:` section", field=loaded.name)
         result, _ = evaluate_run(loaded, find_run_dir(loaded, run), quiet=quiet, out=out, further=further)

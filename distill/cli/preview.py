@@ -9,7 +9,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from distill.cli.console import JsonOption, RecipeArgument, find_recipe, out, print_json, run_loop, safe
+from distill.cli.console import JsonOption, RecipeArgument, out, print_json, run_loop, safe
+from distill.cli.loading import load
 
 if TYPE_CHECKING:
     from distill.engine.preview import Specimen
@@ -29,9 +30,8 @@ def preview(
     """
     from distill.engine import prepare
     from distill.engine.preview import preview as run_preview
-    from distill.recipe import load_recipe
 
-    prepared = prepare(load_recipe(find_recipe(recipe)))
+    prepared = prepare(load(recipe))
     specimens = run_loop(run_preview(prepared, count))
     if json:
         print_json({"slots": [_as_json(specimen) for specimen in specimens]})

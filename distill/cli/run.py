@@ -22,6 +22,7 @@ from distill.cli.console import (
 )
 from distill.cli.eval import Further, evaluate_run, score_table
 from distill.cli.generate import generate_run
+from distill.cli.loading import load
 from distill.cli.progress import duration
 from distill.cli.train import train_run
 from distill.errors import InputError
@@ -62,10 +63,9 @@ def quickstart(
     The embedded models are fetched first; no key, no GPU.
     """
     from distill.models import list_models, pull
-    from distill.recipe import load_recipe
 
     path = find_recipe("support")
-    recipe = load_recipe(path)
+    recipe = load(path)
     needed = {teacher.model for teacher in recipe.teachers.values() if teacher.provider == "local"}
     if recipe.train is not None:
         needed.add(recipe.train.model)
@@ -101,10 +101,9 @@ def _road(path: Path, allowed: Allowed, *, directory: Path | None, new: bool, js
     import time
 
     from distill.io.memory import hand_back
-    from distill.recipe import load_recipe
     from distill.studio.report import write_report
 
-    recipe = load_recipe(path)
+    recipe = load(path)
     _refuse_what_cannot_end(recipe, allowed)
     started = time.monotonic()
     result: dict[str, Any] = {}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 import typer
 from rich.text import Text
 
-from distill.cli.console import err, find_recipe, print_json
+from distill.cli.console import err, print_json
+from distill.cli.loading import load
 from distill.cli.proving import freeze_holdout
 from distill.cli.training import Job, Mix, one_voice, run_training
 from distill.errors import InputError
@@ -104,9 +105,7 @@ def train(
             raise InputError("goes with --data", field="--mix", hint="in a recipe, `dataset.mix` does this")
         if against:
             raise InputError("goes with --data", field="--against", hint="a recipe's holdout is looked for by itself")
-        from distill.recipe import load_recipe
-
-        loaded = load_recipe(find_recipe(recipe))
+        loaded = load(recipe)
         if loaded.train is None:
             raise InputError("the recipe has no `train:` section", field=loaded.name)
         given["model"] = model

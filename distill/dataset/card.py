@@ -63,7 +63,14 @@ class CardFacts:
 
 
 def render_card(
-    facts: CardFacts, *, format: str, license: str, rows: Mapping[str, int], leaves: Mapping[str, int], groups: int
+    facts: CardFacts,
+    *,
+    format: str,
+    license: str,
+    rows: Mapping[str, int],
+    leaves: Mapping[str, int],
+    groups: int,
+    digest: str = "",
 ) -> str:
     """The README of a dataset folder.
 
@@ -71,9 +78,10 @@ def render_card(
         rows: rows by split.
         leaves: rows by leaf.
         groups: groups of related rows.
+        digest: of the rows as they are written.
     """
     sections = [
-        _front(facts, license, rows),
+        _front(facts, license, rows, digest),
         f"# {escape(facts.name)}",
         _warning(facts),
         escape(facts.description, limit=2000),
@@ -93,12 +101,15 @@ def escape(text: str, *, limit: int = _MAX) -> str:
     return _SPECIAL.sub(r"\\\1", line if len(line) <= limit else line[: limit - 1] + "…").replace("\\<", "&lt;")
 
 
-def _front(facts: CardFacts, license: str, rows: Mapping[str, int]) -> str:
+def _front(facts: CardFacts, license: str, rows: Mapping[str, int], digest: str) -> str:
     files = [{"split": split, "path": f"{split}.jsonl"} for split in rows]
+    # `load_dataset` caches a local folder by its name and these lines alone: without the digest it would give the rows
+    # of whichever run it was shown first.
+    config = {"config_name": "default", "description": f"rows {digest}", "data_files": files}
     front: dict[str, Any] = {
         "license": license,
         "tags": ["synthetic", "distill", *(["simulated"] if facts.simulated else [])],
-        "configs": [{"config_name": "default", "data_files": files}],
+        "configs": [config],
     }
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---"
 

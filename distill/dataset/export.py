@@ -10,6 +10,7 @@ configuration give the same bytes.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -99,6 +100,13 @@ def write_dataset(
     rows = {"train": total - held_back + len(added), **({"validation": held_back} if held_back else {})}
     with contextlib.ExitStack() as stack:
         files: dict[str, BinaryIO] = {}
+        said = hashlib.sha256()
+
+        def write(split: str, item: dict[str, Any]) -> None:
+            line = _line(item)
+            said.update(split.encode() + line)
+            files[split].write(line)
+
         for split in rows:
             temporary = stack.enter_context(atomic_path(out / f"{split}.jsonl"))
             files[split] = stack.enter_context(temporary.open("wb"))
@@ -106,15 +114,23 @@ def write_dataset(
             for record in batch.to_pylist():
                 side = "validation" if splitter.is_validation(record["slot"], record["seeds"] or ()) else "train"
                 item = to_training(record, layout, template=config.reasoning_template)
-                files[side].write(_line({"id": record["id"], **item}))
+                write(side, {"id": record["id"], **item})
         for record in added:  # without a chain of thought; as messages both layouts are the same
             item = to_training(record, "messages" if layout == "reasoning" else layout)
-            files["train"].write(_line({"id": record["id"], **item}))
+            write("train", {"id": record["id"], **item})
     if not held_back:
         (out / "validation.jsonl").unlink(missing_ok=True)
     if config.mix is not None:
         card = replace(card, mixed={Path(config.mix.path).name: len(added)})
-    text = render_card(card, format=layout, license=config.license, rows=rows, leaves=leaves, groups=splitter.groups)
+    text = render_card(
+        card,
+        format=layout,
+        license=config.license,
+        rows=rows,
+        leaves=leaves,
+        groups=splitter.groups,
+        digest=said.hexdigest()[:16],
+    )
     write_text(out / "README.md", text)
     return DatasetReport(out, layout, rows, splitter.groups, tuple(notes))
 

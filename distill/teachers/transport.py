@@ -31,6 +31,8 @@ __all__ = ["BODY_LIMIT", "BodyTooLarge", "Doubled", "Head", "Pool", "Sender", "e
 BODY_LIMIT = 32 << 20
 """Bytes of a body, unpacked. A longer one is no answer."""
 
+_HEADER_LIMIT = 65_536  # bytes of one header: policies and cookies of proxies are longer than aiohttp's 8 KiB
+_HEADERS_LIMIT = 1_000
 _CONNECT_S = 20.0
 _IDLE_S = 15.0  # a connection idle for longer may be gone at the other end
 _DNS_S = 300
@@ -155,6 +157,8 @@ def _open(*, secure: bool) -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
         skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
         auto_decompress=True,
+        max_field_size=_HEADER_LIMIT,
+        max_headers=_HEADERS_LIMIT,
     )
 
 

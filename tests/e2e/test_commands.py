@@ -531,7 +531,7 @@ def test_another_layout_is_written_without_asking_again(tmp_path: Path, teacher:
         recipe = rehearsal(tmp_path, teacher=served_by(teacher), dataset={"format": layout})
         told = distill("generate", recipe, "--json", cwd=tmp_path).json
         assert told["dataset"]["format"] == layout
-        loaded = datasets.load_dataset(str(Path(told["run"]) / "dataset"), cache_dir=str(tmp_path / f"cache-{layout}"))
+        loaded = datasets.load_dataset(str(Path(told["run"]) / "dataset"), cache_dir=str(tmp_path / "cache"))
         assert loaded["train"].column_names == names
         assert sum(split.num_rows for split in loaded.values()) == 12
     assert teacher.asked == 12

@@ -51,6 +51,19 @@ def store(path, items):
     return path
 
 
+def test_load_dataset_gives_the_rows_of_the_folder_and_not_of_another(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    source = store(tmp_path / "rows.parquet", rows(200))
+    seen = []
+    for run, seed, layout in (("a", 3, "messages"), ("b", 4, "messages"), ("a", 3, "sharegpt")):
+        out = tmp_path / run / "dataset"
+        write_dataset(source, out, DatasetConfig(format=layout), seed=seed, card=FACTS)
+        loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+        seen.append((loaded["train"].column_names, loaded["validation"]["id"]))
+        assert loaded["validation"]["id"] == [item["id"] for item in read(out / "validation.jsonl")]
+    assert [names for names, _ in seen] == [["id", "messages"], ["id", "messages"], ["id", "conversations"]]
+
+
 def read(path):
     return [orjson.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
@@ -61,7 +74,8 @@ def test_load_dataset_opens_the_folder(tmp_path):
     report = write_dataset(source, out, DatasetConfig(), seed=3, card=FACTS)
     assert report.rows == {"train": 180, "validation": 20}
     assert report.format == "messages"
-    loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+    cache = str(tmp_path / "cache")
+    loaded = datasets.load_dataset(str(out), cache_dir=cache)
     assert {name: split.num_rows for name, split in loaded.items()} == report.rows
     assert loaded["train"][0]["messages"][0]["content"].startswith("question\u2028")
     ids = [item["id"] for item in read(out / "train.jsonl")]

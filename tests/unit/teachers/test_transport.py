@@ -66,6 +66,12 @@ async def test_bodies_without_a_length_are_read_to_their_end() -> None:
     assert reply.headers == {"content-type": "application/json", "x-two-words": "Yes"}
 
 
+async def test_a_proxy_may_send_long_heads() -> None:
+    heads = [f"X-{number}: {'y' * 50}" for number in range(300)]
+    async with Page(http(b'{"a": 1}', f"Content-Security-Policy: {'z' * 20_000}", *heads)) as page:
+        assert (await get(page.url)).body == b'{"a": 1}'
+
+
 async def test_a_small_body_that_unpacks_to_a_huge_one_is_refused() -> None:
     packed = gzip.compress(bytes(BODY_LIMIT + 1))
     assert len(packed) < 100_000
