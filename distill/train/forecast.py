@@ -38,7 +38,7 @@ _SPARE = 1.05
 """What a GPU's allocator holds beyond the tensors of a step that are alive."""
 
 _KERNELS = {"cpu": 100_000_000, "cuda": 0}
-"""Code that the first step loads or compiles, and what the libraries keep of it: measured with this model's layers."""
+"""Code that the first step loads or compiles, and scratch space of its products; seen with the embedded student."""
 
 _QUANTISING = 0.4
 """What the allocator keeps of quantising on a CPU, of the files' size; found with one model."""

@@ -338,7 +338,9 @@ def _counter() -> Any:
                 self.known.add(key)
                 self.alive += size
                 self.most = max(self.most, self.alive)
-                self.heap.take(number, size, dust=torch.is_grad_enabled())
+                # What runs in a backward pass makes no graph that outlives it, checkpointed layers that run again too.
+                forward = torch.is_grad_enabled() and torch._C._current_graph_task_id() < 0
+                self.heap.take(number, size, dust=forward)
                 weakref.finalize(storage, self._gone, key, number, size)
             return result
 

@@ -60,7 +60,7 @@ def test_the_traced_update_is_what_an_update_allocates(
     loaded = AutoConfig.from_pretrained(big_student)
     options: dict[str, Any] = {"dtype": dtype, "attention": "eager", "cpu": True}
     sizes = trace(chosen, loaded, shape, **options)
-    model = small_model(chosen, loaded, layers=5, **options)
+    model = small_model(chosen, loaded, layers=4, **options)
     assert sizes.parameters == sum(p.numel() for p in model.parameters())
     assert sizes.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
     alive, held = measure(chosen, model, shape, device="cpu", dtype=dtype, passes=1, look=True)
