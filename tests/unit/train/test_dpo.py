@@ -115,7 +115,7 @@ def built(student: Path, adapter: Path | None, folder: Path, *, four_bit: bool =
     model = students.load_model(student, dtype="float32", four_bit=four_bit)
     chosen = config(student)
     if adapter is not None:
-        model = students.load_adapter(model, adapter / "adapter")
+        model = students.load_adapter(model, adapter / "adapter", trainable=True)
     peft = None if adapter is not None else students.adapter_config(chosen.lora, model)
     arguments = settings(chosen, folder, seed=1, dtype="float32", rows=12, watched=0)
     return build(chosen, arguments, model, tokenizer, rows, [], Watch(), peft=peft, tolerance=1e-3)
