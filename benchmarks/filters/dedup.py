@@ -181,11 +181,17 @@ def _single(path: str) -> None:
 def _peers(pythons: list[str], path: Path, speed: list[list[object]], quality: list[list[object]]) -> None:
     """Other libraries on the same rows, in their own environments; ratios are to ours with 5 words. semhash compares by
     meaning instead: it gets the static model that our `semantic` steps make, and its own threshold."""
+    from distill.errors import InputError
     from distill.filters.semantic.embedding import DEFAULT_MODEL
     from distill.filters.semantic.static import static_folder
 
     script = Path(__file__).with_name("peers.py")
-    arguments = [str(script), str(path), str(static_folder(DEFAULT_MODEL.casefold()))]
+    try:
+        model = str(static_folder(DEFAULT_MODEL.casefold()))
+    except InputError as error:
+        print(f"without semhash: {error} ({error.hint})\n")
+        model = ""
+    arguments = [str(script), str(path), model]
     said = [subprocess.run([python, *arguments], check=True, stdout=subprocess.PIPE, text=True) for python in pythons]
     ours = float(str(speed[1][4]))
     rows: list[list[object]] = [["distill, every removal verified", speed[0][0], round(ours), 1.0, *quality[1][2:]]]

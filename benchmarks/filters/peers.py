@@ -53,7 +53,7 @@ def main() -> None:
         ("semhash", partial(semhash, model=sys.argv[2])),
     )
     for name, judge in judges:
-        if importlib.util.find_spec(name) is None:
+        if importlib.util.find_spec(name) is None or (name == "semhash" and not sys.argv[2]):
             continue
         importlib.import_module(name)
         begin = _cpu()

@@ -36,7 +36,7 @@ _DEFAULT = """\
 - {kind: decontaminate, fields: [prompt], against: [{path: eval.jsonl, field: q}]}
 """  # the shipped one, with an eval set
 _HEAVY = """\
-- {kind: schema, fields: [response], schema_file: schema.json}
+- {kind: schema, fields: [response], schema: schema.json}
 - {kind: language, fields: [prompt], languages: [en], min_score: 1}
 - kind: pii
 """  # looks at each row by itself; what language pseudo-words are is not asked

@@ -81,7 +81,10 @@ def _show(found: Estimate) -> None:
         out.print("other ways")
     for other in found.alternatives:
         cost = "?" if other.cost_usd is None else _money(other.cost_usd)
+        row = "?" if other.per_accepted_usd is None else _money(other.per_accepted_usd)
+        time = "" if other.seconds is None else f", {duration(other.seconds.mid)}"
         out.print(f"  {cost} ", safe(f"{other.name}: {other.note}"))
+        out.print(f"    {row} for each of {_number(other.accepted)} rows, {_number(other.rounds)} rounds{time}")
 
 
 def _money(value: Interval, *, unit: bool = True) -> str:

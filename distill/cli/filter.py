@@ -89,7 +89,7 @@ def filter_(
     What is found out is kept on the way: a run that was stopped or killed goes on when the same command is given again.
 
     Memory holds a few batches, and of every row that it keeps what the steps must remember that compare rows with each
-    other: exact 36 bytes and its id, minhash its text and about 290 bytes, semantic two bytes for each number of an
+    other: exact 28 bytes and its id, minhash its text and about 290 bytes, semantic two bytes for each number of an
     embedding (mapped from disk beyond 262,144 rows). The summary tells what they held.
     """
     from distill.filters import FilterContext, filter_file

@@ -100,7 +100,12 @@ def plan_training(job: Job) -> dict[str, Any]:
     for name, size in found.changes:
         err.print(f"  with {name}: {size / 1e9:.2f} GB")
     about = f"{found.steps} steps of {config.batch_size} rows, {found.micro_batch} at once, {found.dtype}"
-    err.print(f"{about}: about {found.seconds or 0:.0f} s on this machine as busy as it is now")
+    err.print(about, markup=False)
+    if (time := found.seconds) is not None:
+        spent = "" if time.processor is None else f"{time.processor:.0f} s of the processor's time: "
+        err.print(
+            f"{spent}{time.least:.0f} to {time.most:.0f} s, about {time.usual:.0f} if it stays as busy as it is now"
+        )
     return found.as_json()
 
 

@@ -54,6 +54,8 @@ class CardFacts:
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     eval_sets: Sequence[str] = ()
     """Names of the sets that rows were compared with."""
+    not_chosen: int = 0
+    """Kept rows that a choice at the end left out of the splits."""
     mixed: Mapping[str, int] = field(default_factory=dict[str, int])
     """Rows of other sets in the training split, by file."""
     simulated: bool = False
@@ -145,10 +147,12 @@ def _counts(facts: CardFacts, rows: Mapping[str, int], groups: int) -> str:
     failed = sum(facts.failed.values())
     lines += ["", "## What became of every row", "", "| fate | reason | rows |", "|---|---|---:|"]
     lines += [f"| kept | | {kept:,} |"]
+    if facts.not_chosen:
+        lines += [f"| kept, not chosen for these splits | diversity | {facts.not_chosen:,} |"]
     for name, reasons in sorted(facts.rejected.items()):
         lines += [f"| rejected by {escape(name)} | {escape(r)} | {count:,} |" for r, count in sorted(reasons.items())]
     lines += [f"| failed | {escape(reason)} | {count:,} |" for reason, count in sorted(facts.failed.items())]
-    planned = facts.planned if facts.planned is not None else kept + rejected + failed
+    planned = facts.planned if facts.planned is not None else kept + facts.not_chosen + rejected + failed
     lines += [f"| **planned** | | **{planned:,}** |"]
     if facts.cost_usd is not None:
         bound = "at least " if facts.unknown_cost else ""

@@ -17,10 +17,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from distill.dataset.card import CardFacts, render_card
 from distill.dataset.formats import Format, to_training
@@ -67,12 +69,14 @@ def write_dataset(
     seed: int,
     card: CardFacts,
     extra: Callable[[int], Sequence[dict[str, Any]]] | None = None,
+    stays: NDArray[np.bool_] | None = None,
 ) -> DatasetReport:
     """Write `out/train.jsonl`, `out/validation.jsonl` and `out/README.md`, in the order of the rows.
 
     Without rows for it there is no validation file: an empty one could not be loaded.
 
     Args:
+        stays: of every row, whether it is written; left out, all are.
         extra: given the number of training rows, conversations (`id`, `messages`) of another set that follow them.
 
     Raises:
@@ -81,12 +85,12 @@ def write_dataset(
     """
     splitter = Splitter(share=config.validation, seed=seed)
     leaves: Counter[str] = Counter()
-    for batch in _read(rows_parquet, ("slot", "seeds", "leaf")):
+    for batch in _read(rows_parquet, ("slot", "seeds", "leaf"), stays):
         for slot, seeds, leaf in zip(*(batch.column(i).to_pylist() for i in range(3)), strict=True):
             splitter.add(slot, seeds or (), leaf or ())
             leaves["/".join(leaf or ())] += 1
     total = leaves.total()
-    layout, notes = _layout(rows_parquet, config)
+    layout, notes = _layout(rows_parquet, config, stays)
     held_back = splitter.choose() if config.validation else 0
     if config.validation and not held_back and total:
         notes.append(
@@ -106,7 +110,7 @@ def write_dataset(
         for split in rows:
             temporary = stack.enter_context(atomic_path(out / f"{split}.jsonl"))
             files[split] = stack.enter_context(temporary.open("wb"))
-        for batch in _read(rows_parquet, ("slot", "seeds", *_COLUMNS), also=_LATER):
+        for batch in _read(rows_parquet, ("slot", "seeds", *_COLUMNS), stays, also=_LATER):
             for record in batch.to_pylist():
                 side = "validation" if splitter.is_validation(record["slot"], record["seeds"] or ()) else "train"
                 item = to_training(record, layout, template=config.reasoning_template)
@@ -131,12 +135,12 @@ def write_dataset(
     return DatasetReport(out, layout, rows, splitter.groups, tuple(notes))
 
 
-def _layout(rows_parquet: Path, config: DatasetConfig) -> tuple[Format, list[str]]:
+def _layout(rows_parquet: Path, config: DatasetConfig, stays: NDArray[np.bool_] | None) -> tuple[Format, list[str]]:
     """The layout that is asked for; for `auto` the one that every row fits, with a remark where that is the lesser."""
     if config.format != "auto":
         return config.format, []
     total = pairs = chains = 0
-    for batch in _read(rows_parquet, ("chosen", "rejected", "reasoning")):
+    for batch in _read(rows_parquet, ("chosen", "rejected", "reasoning"), stays):
         total += batch.num_rows
         pairs += pc.and_(batch["chosen"].is_valid(), batch["rejected"].is_valid()).true_count
         chains += pc.greater(pc.binary_length(batch["reasoning"]), 0).true_count
@@ -148,15 +152,20 @@ def _layout(rows_parquet: Path, config: DatasetConfig) -> tuple[Format, list[str
     return "messages", [without] if chains else []
 
 
-def _read(path: Path, columns: tuple[str, ...], *, also: tuple[str, ...] = ()) -> Iterator[pa.RecordBatch]:
-    """Batches of these columns, and of those of `also` that are there."""
+def _read(
+    path: Path, columns: tuple[str, ...], stays: NDArray[np.bool_] | None, *, also: tuple[str, ...] = ()
+) -> Iterator[pa.RecordBatch]:
+    """Batches of these columns, and of those of `also` that are there; of the rows that stay."""
+    first = 0
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise InputError(f"not the rows of a run: no column {', '.join(missing)}", path=path)
             wanted = [*columns, *(name for name in also if name in file.schema_arrow.names)]
-            yield from (batch.select(wanted) for batch in file.iter_batches(batch_size=_BATCH, columns=wanted))
+            for batch in file.iter_batches(batch_size=_BATCH, columns=wanted):
+                batch, first = batch.select(wanted), first + batch.num_rows
+                yield batch if stays is None else batch.filter(pa.array(stays[first - batch.num_rows : first]))
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"cannot be read: {str(error).splitlines()[0]}", path=path) from None
 

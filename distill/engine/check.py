@@ -75,7 +75,10 @@ def _prompts(prepared: Prepared) -> Iterator[Finding]:
 
 def _filters(prepared: Prepared) -> Iterator[Finding]:
     chain = prepared.chain()
-    names = ", ".join(step.name for step in chain.steps) or "none"
+    steps = [step.name for step in chain.steps]
+    if prepared.choice is not None:
+        steps.append(prepared.choice.name or prepared.choice.kind)
+    names = ", ".join(steps) or "none"
     yield Finding("ok", "filters", names)
     for note in cost_notes(prepared.steps):
         yield Finding("warn", "filters", note)

@@ -47,6 +47,10 @@ class Alternative:
     name: str
     cost_usd: Interval | None
     per_accepted_usd: Interval | None
+    accepted: Interval
+    rounds: Interval
+    seconds: Interval | None
+    """None where nothing was timed."""
     note: str
 
 
@@ -105,7 +109,7 @@ async def estimate(
     plays = _plays(prepared, pilot, books.used)
     cost = books.cost_of(plays)
     seconds, bound_by = _time(recipe, pilot, books, plays)
-    others = _alternatives(recipe, books, plays)
+    others = _alternatives(pilot, books, plays)
     fewer = await _fewer_samples(prepared, count, clock=clock, sleep=sleep)
     return Estimate(
         target=recipe.plan.target,
@@ -203,11 +207,15 @@ def _time(recipe: Recipe, pilot: Pilot, books: Books, plays: Plays) -> tuple[Int
     return interval(total), binding
 
 
-def _alternatives(recipe: Recipe, books: Books, plays: Plays) -> list[Alternative]:
+def _alternatives(pilot: Pilot, books: Books, plays: Plays) -> list[Alternative]:
+    """The pilot's own answers at other prices and limits: as many tokens, as quick, as often accepted."""
     found: list[Alternative] = []
-    for number, (name, _, note) in enumerate(books.ways):
+    for number, way in enumerate(books.ways):
         cost = books.way(number, plays.used)
-        found.append(Alternative(name, interval(cost), interval(cost / np.maximum(plays.kept, 1)), note))
+        seconds, _ = _time(way.recipe, pilot, books, plays)
+        per_row = interval(cost / np.maximum(plays.kept, 1))
+        accepted, rounds = interval(plays.kept), interval(plays.rounds)
+        found.append(Alternative(way.name, interval(cost), per_row, accepted, rounds, seconds, way.note))
     return found
 
 
@@ -232,6 +240,9 @@ async def _fewer_samples(
             f"samples: {half}",
             None if cost is None else interval(cost),
             None if cost is None else interval(cost / np.maximum(plays.kept, 1)),
+            interval(plays.kept),
+            interval(plays.rounds),
+            None,
             note,
         )
     ]

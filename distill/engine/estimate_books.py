@@ -11,10 +11,10 @@ import numpy as np
 
 from distill.engine.estimate_model import Floats, Interval, Plays, interval
 from distill.engine.estimate_pilot import Pilot, Trial, Used
+from distill.engine.estimate_ways import cost_of, tariff_in, ways_of
 from distill.engine.session import teachers_used
-from distill.gateway import Tariff, tariff_for, usd
-from distill.recipe import Recipe, TeacherConfig
-from distill.teachers import Usage
+from distill.gateway import tariff_for, usd
+from distill.recipe import Recipe
 
 __all__ = ["Books", "Spending"]
 
@@ -44,8 +44,8 @@ class Books:
         self.recipe = recipe
         self.teachers = teachers_used(recipe)
         self.groups = list(dict.fromkeys((used.teacher, used.step) for t in pilot.trials for used in t.used))
-        self.tariffs = {name: _tariff(recipe.teachers[name]) for name in self.teachers}
-        self.ways = _ways(recipe, self.teachers)
+        self.tariffs = {name: tariff_in(recipe.teachers[name]) for name in self.teachers}
+        self.ways = ways_of(recipe, self.teachers)
         columns = len(self.groups) * len(_PARTS) + len(self.teachers) + len(self.ways)
         self.used: Floats = np.zeros((len(pilot.trials), columns))
         timed = [(used.teacher, used.seconds) for t in pilot.trials for used in t.used if used.seconds is not None]
@@ -62,12 +62,12 @@ class Books:
     def _note(self, row: int, used: Used) -> None:
         usage, tariff = used.usage, self.tariffs[used.teacher]
         at = self.groups.index((used.teacher, used.step)) * len(_PARTS)
-        parts = (1, usage.input, usage.output, usage.reasoning, usage.cached, _cost(tariff, usage))
+        parts = (1, usage.input, usage.output, usage.reasoning, usage.cached, cost_of(tariff, usage))
         self.used[row, at : at + len(_PARTS)] += parts
         first = len(self.groups) * len(_PARTS)
         self.used[row, first + self.teachers.index(used.teacher)] += used.seconds or 0.0
-        for number, (_, tariffs, _) in enumerate(self.ways):
-            self.used[row, first + len(self.teachers) + number] += _cost(tariffs[used.teacher], usage)
+        for number, way in enumerate(self.ways):
+            self.used[row, first + len(self.teachers) + number] += cost_of(way.tariffs[used.teacher], usage)
 
     def _paid(self, trials: Sequence[Trial]) -> Decimal:
         pico = sum(
@@ -105,41 +105,3 @@ class Books:
             model = self.recipe.teachers[teacher].model
             found.append(Spending(teacher, model, step, **at, cost_usd=cost if known else None))
         return found
-
-
-def _tariff(config: TeacherConfig, *, batch: bool | None = None) -> Tariff | None:
-    """What the teacher's answers cost in the recipe's own mode, or in the mode that is named."""
-    from distill.gateway.batch.batching import discounted
-
-    tariff = tariff_for(config)
-    by_batch = config.mode != "online" if batch is None else batch
-    return discounted(tariff, config.batch.discount) if by_batch else tariff
-
-
-def _cost(tariff: Tariff | None, usage: Usage) -> float:
-    return 0.0 if tariff is None else float(usd(tariff.cost(usage)))
-
-
-Way = tuple[str, dict[str, Tariff | None], str]
-
-
-def _ways(recipe: Recipe, teachers: Sequence[str]) -> list[Way]:
-    """Other ways to the same answers: what they are called, each teacher's tariff, what to know of them."""
-    ways: list[Way] = []
-    here = {name: _tariff(recipe.teachers[name]) for name in teachers}
-    if any(tariff is None for tariff in here.values()):
-        return ways
-    can = [name for name in teachers if recipe.teachers[name].provider in ("openai", "anthropic")]
-    if any(recipe.teachers[name].mode == "online" for name in can):
-        note = "the provider takes up to 24 hours for each step of a slot and each round"
-        ways.append(("mode: batch", here | {name: _tariff(recipe.teachers[name], batch=True) for name in can}, note))
-    if any(recipe.teachers[name].mode != "online" for name in can):
-        note = "answers within seconds, at the full price"
-        ways.append(("mode: online", here | {name: _tariff(recipe.teachers[name], batch=False) for name in can}, note))
-    for name in teachers:
-        for other, config in recipe.teachers.items():
-            tariff = _tariff(config)
-            if other != name and config.model != recipe.teachers[name].model and tariff is not None:
-                note = "as many tokens as the pilot's at the other price; its answers and yield are its own"
-                ways.append((f"{other} in place of {name}", here | {name: tariff}, note))
-    return ways

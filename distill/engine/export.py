@@ -6,6 +6,7 @@ one write the same bytes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -20,6 +21,7 @@ from distill.engine.rundir import RunDir
 from distill.engine.session import teachers_used
 from distill.filters import Chain
 from distill.filters.selection.mixing import Mixed, general_rows, wanted_rows
+from distill.filters.selection.passes import ChoicePass, Chosen
 from distill.gateway import price_for
 from distill.io import write_bytes
 
@@ -55,6 +57,9 @@ def export(prepared: Prepared, account: Account, directory: RunDir, chain: Chain
     if layout.format == "auto" and recipe.method.kind == "response":
         # A thinking teacher's rows have a chain too; the answer alone is what the method is for.
         layout = layout.model_copy(update={"format": "messages"})
+    chosen = _choose(prepared, directory)
+    if chosen is not None:
+        facts = replace(facts, not_chosen=chosen.dropped)
     mixed: Mixed | None = None
 
     def extra(own: int) -> list[dict[str, Any]]:
@@ -66,10 +71,15 @@ def export(prepared: Prepared, account: Account, directory: RunDir, chain: Chain
         mixed = general_rows(path, wanted, folder=recipe.folder, eval_sets=prepared.eval_sets)
         return mixed.records
 
-    report = write_dataset(directory.rows, directory.dataset, layout, seed=recipe.seed, card=facts, extra=extra)
+    stays = None if chosen is None else chosen.stays
+    report = write_dataset(
+        directory.rows, directory.dataset, layout, seed=recipe.seed, card=facts, extra=extra, stays=stays
+    )
     metrics = {**counts, "leaves": account.leaves_as_json(), "dataset": {"format": report.format, "rows": report.rows}}
     if mixed is not None:
         metrics["mixed"] = {"rows": len(mixed.records), "rejected": mixed.rejected, "note": mixed.note}
+    if chosen is not None:
+        metrics["diversity"] = {"chosen": chosen.kept, "not_chosen": chosen.dropped, **chosen.figures}
     if chain.calibrated:
         metrics["calibrated"] = chain.calibrated
     if chain.masked:
@@ -79,3 +89,12 @@ def export(prepared: Prepared, account: Account, directory: RunDir, chain: Chain
     chain.save(directory.index)
     write_bytes(directory.metrics, orjson.dumps(metrics, option=orjson.OPT_INDENT_2))
     return report.as_json()
+
+
+def _choose(prepared: Prepared, directory: RunDir) -> Chosen | None:
+    """Which of the kept rows go into the training files, where the recipe's filters end with a choice."""
+    step = prepared.choice
+    if step is None:
+        directory.diversity.unlink(missing_ok=True)
+        return None
+    return ChoicePass(step, step.name or step.kind, prepared.recipe.folder).choose(directory.rows, directory.diversity)

@@ -15,9 +15,12 @@ from distill.assets import find, workspace_of
 from distill.dataset.schema import ROW_SCHEMA
 from distill.errors import InputError
 from distill.filters import Chain, FilterContext, build_chain
+from distill.filters.building import choice_of
 from distill.filters.custom import package_of
 from distill.filters.decontamination.doubts import Opinion
 from distill.filters.near.survivors import declared, rank
+from distill.filters.selection.passes import check_choice
+from distill.filters.semantic.embedding import resolve_model
 from distill.gateway import Address, PostgresStore, SqliteStore, open_store, store_address
 from distill.io import digest
 from distill.methods import Method, build_method
@@ -26,6 +29,7 @@ from distill.prompting import PromptBook
 from distill.recipe import (
     CustomStep,
     DecontaminateStep,
+    DiversityStep,
     EvalSet,
     FilterStep,
     Recipe,
@@ -52,6 +56,9 @@ class Prepared:
     prompts: PromptBook
     prompt_names: tuple[str, ...]
     steps: tuple[FilterStep, ...]
+    """Those that judge rows."""
+    choice: DiversityStep | None
+    """What chooses among the kept rows those of the training files."""
     eval_sets: tuple[EvalSet, ...]
     inputs: str
     """Digest of all that decides the rows."""
@@ -111,11 +118,15 @@ def prepare(recipe: Recipe, *, workspace: Path | None = None) -> Prepared:
     names = tuple(name for field in _PROMPT_FIELDS if isinstance(name := getattr(recipe.method, field, None), str))
     for name in names:
         digests[f"prompt {name}"] = prompts.get(name).digest
-    steps = load_chain(recipe.filters, folder) if isinstance(recipe.filters, str) else recipe.filters
+    declared_steps = load_chain(recipe.filters, folder) if isinstance(recipe.filters, str) else recipe.filters
+    steps, choice = choice_of(declared_steps)
     _check_verdicts(steps, recipe)
     if (keep := declared(steps)) is not None:
         rank(ROW_SCHEMA.empty_table(), keep)
-    digests["filters"] = digest([step.model_dump(mode="json", by_alias=True) for step in steps])
+    if choice is not None:
+        check_choice(choice, ROW_SCHEMA)
+        resolve_model(choice.model, folder)
+    digests["filters"] = digest([step.model_dump(mode="json", by_alias=True) for step in declared_steps])
     digests |= _beside(steps, folder)
     eval_sets = _eval_sets(recipe)
     for eval_set in eval_sets:
@@ -131,6 +142,7 @@ def prepare(recipe: Recipe, *, workspace: Path | None = None) -> Prepared:
         prompts=prompts,
         prompt_names=names,
         steps=tuple(steps),
+        choice=choice,
         eval_sets=eval_sets,
         inputs=digest(digests),
         store=store_address(recipe.store),

@@ -59,6 +59,10 @@ class RunDir:
         return self.path / "decontamination.json"
 
     @property
+    def diversity(self) -> Path:
+        return self.path / "diversity.html"
+
+    @property
     def index(self) -> Path:
         return self.path / "index"
 

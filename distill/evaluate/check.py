@@ -12,13 +12,11 @@ from distill.errors import InputError
 from distill.evaluate.figures import figure_names
 from distill.evaluate.gates import (
     LATENCY,
-    SPEED,
     Baseline,
     baselines_of,
-    cannot_hold,
-    gate_metric,
     parse_gate,
     require_figures,
+    require_reachable,
 )
 from distill.evaluate.holdout import read_holdout
 from distill.evaluate.judge import Desk
@@ -107,15 +105,10 @@ def _gates(recipe: Recipe, config: EvaluateConfig, asked: _Asked) -> Iterator[Fi
     ranges = {metric.name: metric.RANGE for metric in metrics}
     reference = config.teacher is not None and recipe.train is not None
     further = figure_names(list(ranges), general=config.general is not None, earlier=False, reference=reference)
+    require_reachable(config.gates, [*ranges, *further], ranges)
     for gate in map(parse_gate, config.gates):
-        name = gate_metric(gate, [*ranges, *further])
-        low, high = ranges.get(name, (0.0, float("inf")) if name in SPEED else (float("-inf"), float("inf")))
-        if gate.drop is not None:
-            low, high = low - high, high - low
-        if name in LATENCY and config.latency_items == 0:
+        if gate.metric in LATENCY and config.latency_items == 0:
             raise InputError(f"gate {gate.text!r}: latency is not measured", hint="set latency_items above 0")
-        if cannot_hold(gate, low, high):
-            raise InputError(f"gate {gate.text!r} can never hold", hint=f"the value lies between {low:g} and {high:g}")
     if asked.baseline is not None:
         holdout = read_holdout(find("data", config.holdout, base=recipe.folder))
         baselines = baselines_of(config.gates, holdout.digest, asked.baseline)

@@ -24,9 +24,8 @@ from distill.evaluate.gates import (
     Baseline,
     baselines_of,
     check_gates,
-    gate_metric,
-    parse_gate,
     require_figures,
+    require_reachable,
     resolve_file,
 )
 from distill.evaluate.holdout import Holdout, Item, find_leaks, find_repeats
@@ -111,10 +110,10 @@ async def evaluate(
         earlier=earlier is not None,
         reference=reference not in (None, subject),
     )
-    for gate in gates:
-        gate_metric(parse_gate(gate), [*(metric.name for metric in metrics), *further])
+    ranges = {metric.name: metric.RANGE for metric in metrics}
+    require_reachable(gates, [*ranges, *further], ranges)
     baselines = baselines_of(gates, holdout.digest, baseline or resolve_file)
-    require_figures(gates, [*(metric.name for metric in metrics), *further], baselines)
+    require_figures(gates, [*ranges, *further], baselines)
     check_metrics(metrics, holdout.items, systems, desk)
     unsafe = unsafe or Unsafe()
     unsafe.check_desk(desk)

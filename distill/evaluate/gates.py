@@ -37,6 +37,7 @@ __all__ = [
     "parse_gate",
     "read_baseline",
     "require_figures",
+    "require_reachable",
     "resolve_file",
 ]
 
@@ -174,6 +175,26 @@ def cannot_hold(gate: Gate, low: float, high: float) -> bool:
         "<": gate.bound <= low,
         "==": not low <= gate.bound <= high,
     }[gate.operator]
+
+
+def require_reachable(gates: Sequence[str], names: Sequence[str], ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Make sure that every gate names what is counted, and that some value passes it.
+
+    Args:
+        names: what will be counted.
+        ranges: least and largest value of what has them.
+
+    Raises:
+        InputError: no such metric, or no value can pass; `exact_match >= 90` means 0.9.
+    """
+    for gate in map(parse_gate, gates):
+        name = gate_metric(gate, names)
+        unbounded = (0.0, math.inf) if name in SPEED else (-math.inf, math.inf)
+        low, high = ranges.get(name, unbounded)
+        if gate.drop is not None:
+            low, high = low - high, high - low
+        if cannot_hold(gate, low, high):
+            raise InputError(f"gate {gate.text!r} can never hold", hint=f"the value lies between {low:g} and {high:g}")
 
 
 def baselines_of(gates: Sequence[str], holdout_digest: str, resolve: Callable[[str], Baseline]) -> dict[str, Baseline]:

@@ -23,7 +23,15 @@ from distill.evaluate.scorecard import Latency
 from distill.io import digest, loads
 from distill.io.memory import hand_back
 from distill.train.bases import require_base
-from distill.train.student import choose_dtype, load_model, load_tokenizer, locate, offline, weights_digest
+from distill.train.student import (
+    choose_dtype,
+    load_adapter,
+    load_model,
+    load_tokenizer,
+    locate,
+    offline,
+    weights_digest,
+)
 from distill.train.template import Encoder, stop_tokens, use_template
 
 __all__ = ["Generated", "Prediction", "Speech", "Student", "adapter_folder", "latency_of", "more_stops"]
@@ -202,18 +210,10 @@ class Student:
 
         model = load_model(self._place.folder, dtype=self._dtype, four_bit=self.four_bit)
         if self._adapter is not None:
-            from peft import PeftModel
-
             from distill.io.memory import available_memory
             from distill.train.kernels import fuse_adapters
 
-            try:
-                model = PeftModel.from_pretrained(model, self._adapter, local_files_only=True)
-            except (RuntimeError, ValueError, KeyError) as error:
-                raise InputError(
-                    f"the adapter does not fit {self._place.name}: {str(error).strip().splitlines()[0]}",
-                    path=self._adapter,
-                ) from None
+            model = load_adapter(model, self._adapter)
             if not torch.cuda.is_available():
                 fuse_adapters(model, dequantise_bytes=available_memory() // 4)
                 # The fused product is made in the base's number type: cast once here, not at every token.

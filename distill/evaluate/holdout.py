@@ -85,7 +85,7 @@ class Leak:
     where: str
     """The training row, `file:line`."""
     exact: bool
-    """False: equal but for case, punctuation and spacing."""
+    """False: equal but for case, punctuation and spacing, or after an instruction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,8 @@ def read_holdout(path: Path) -> Holdout:
 
 
 def find_leaks(holdout: Holdout, rows: Iterable[Conversation]) -> list[Leak]:
-    """Items of the holdout whose question, or any single user turn, is asked in a training row."""
+    """Items of the holdout whose question is asked in a training row: by all its user turns, by one of them, or by what
+    follows an instruction and a blank line in one of them."""
     exact: dict[str, str] = {}
     loose: dict[str, str] = {}
     for row in rows:
@@ -127,6 +128,8 @@ def find_leaks(holdout: Holdout, rows: Iterable[Conversation]) -> list[Leak]:
         for text in {*turns, "\n".join(turns)}:
             exact.setdefault(text.strip(), row.where)
             loose.setdefault(_normal(text), row.where)
+            for blank in re.finditer(r"\n\s*\n", text):
+                loose.setdefault(_normal(text[blank.end() :]), row.where)
     found: list[Leak] = []
     for item in holdout.items:
         question, normal = item.question.strip(), _normal(item.question)

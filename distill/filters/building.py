@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from distill.filters.decontamination.doubts import Opinion
     from distill.filters.decontamination.meaning import Late
 
-__all__ = ["FilterContext", "build_chain", "names_of"]
+__all__ = ["FilterContext", "build_chain", "choice_of", "names_of"]
 
 _FILTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "exact": ("near.exact", "ExactFilter", ("seeds", "folder")),
@@ -91,6 +91,12 @@ def build_chain(steps: Sequence[FilterStep], context: FilterContext | None = Non
     return Chain([_build(step, name, context) for step, name in zip(steps, names_of(steps), strict=True)])
 
 
+def choice_of(steps: Sequence[FilterStep]) -> tuple[Sequence[FilterStep], DiversityStep | None]:
+    """The steps that judge rows one after the other, and the choice among what they keep, if the last step is one."""
+    last = steps[-1] if steps else None
+    return (steps[:-1], last) if isinstance(last, DiversityStep) else (steps, None)
+
+
 def _build(step: FilterStep, name: str, context: FilterContext) -> Filter:
     with naming(name):
         return _made(step, name, context)
@@ -99,10 +105,9 @@ def _build(step: FilterStep, name: str, context: FilterContext) -> Filter:
 def _made(step: FilterStep, name: str, context: FilterContext) -> Filter:
     if isinstance(step, DiversityStep):
         raise InputError(
-            "diversity chooses from a whole set, and a run counts and hands out its rows while it goes on",
+            "diversity chooses among what all other steps have kept",
             field="filters",
-            hint="raise plan.target to the rows it may choose from, make it the last step of a chain, and run "
-            "`distill filter RUN/rows.parquet --chain …` on the finished rows",
+            hint="make it the last step, and the only one of its kind",
         )
     if isinstance(step, DecontaminateStep):
         return _decontaminate(step, name, context)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distill.recipe import FilterStep
+from distill.recipe import FilterStep, PiiStep
 
 __all__ = ["COST", "cost_notes"]
 
@@ -46,6 +46,8 @@ def cost_notes(steps: Sequence[FilterStep]) -> list[str]:
     notes: list[str] = []
     for place, step in enumerate(steps):
         before = max(steps[:place], key=_cost, default=None)
+        if _masks(step):
+            continue  # it drops nothing: what comes after it has as much to do
         if before is not None and _cost(before) >= _MUCH * _cost(step) and not _last(before):
             notes.append(
                 f"{_name(before)} (about {_cost(before)} µs a row) stands before {_name(step)} ({_cost(step)}): "
@@ -61,6 +63,10 @@ def _cost(step: FilterStep) -> int:
 def _last(step: FilterStep) -> bool:
     """Masking belongs where the user puts it: what comes after it sees placeholders."""
     return step.kind == "pii"
+
+
+def _masks(step: FilterStep) -> bool:
+    return isinstance(step, PiiStep) and step.action == "mask"
 
 
 def _name(step: FilterStep) -> str:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from distill.dataset.schema import FATE_FIELDS
 from distill.errors import InputError
-from distill.filters.building import FilterContext, build_chain
+from distill.filters.building import FilterContext, build_chain, choice_of
 from distill.filters.chain import Chain
 from distill.filters.cost import cost_notes
 from distill.filters.guard import Guard, required, some, verdict_names
@@ -43,7 +43,7 @@ from distill.filters.sampling import sample
 from distill.filters.writing import open_writer
 from distill.io import write_bytes
 from distill.io.memory import peak_memory
-from distill.recipe import DecontaminateStep, DiversityStep, FilterStep
+from distill.recipe import DecontaminateStep, FilterStep
 
 __all__ = ["FilterReport", "Unsaved", "filter_file"]
 
@@ -86,13 +86,14 @@ def filter_file(
         InputError: the input, a step or (with `fail`) a row is wrong; names file, line and field.
         RunError: a worker process was lost, or there is no cluster.
     """
-    if steps and isinstance(steps[-1], DiversityStep):
+    judging, choice = choice_of(steps)
+    if choice is not None:
         from distill.filters.selection.choosing import filter_and_choose
 
         return filter_and_choose(
             source,
-            steps[:-1],
-            steps[-1],
+            judging,
+            choice,
             out,
             format=format,
             on_error=on_error,

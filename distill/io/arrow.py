@@ -42,4 +42,4 @@ def without_pandas() -> None:
 def with_pandas() -> None:
     """Have Arrow know pandas objects, where pandas is installed."""
     with contextlib.suppress(ImportError):
-        pa.table({}).to_pandas()
+        pa.table({}).to_pandas()  # pyright: ignore[reportUnknownMemberType]

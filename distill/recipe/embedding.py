@@ -33,9 +33,9 @@ class SemanticStep(Step):
 
 
 class DiversityStep(NamedStep):
-    """Chooses the rows that cover most, when all others have been judged. The last step of a chain over a file. A run
-    has no such step: it counts its rows towards their quotas and hands them out while it goes on, and a choice at its
-    end would take them back. Filter its finished rows instead."""
+    """Chooses the rows that cover most, when all others have been judged: the last step of a chain. In a run the rows
+    that are not chosen stay kept, since they were counted towards their quotas and handed out: `rows.parquet` has them
+    all, `dataset/` the chosen ones. So `plan.target` is the number of rows to choose from."""
 
     kind: Literal["diversity"]
     keep: int | float = Field(gt=0)

@@ -197,17 +197,11 @@ def _measured(load: Callable[[], Any], examples: Sequence[Encoded]) -> Distribut
 def _merged(base: Path, adapter: Path, *, dtype: str, dequantised: bool, stored: str) -> Any:
     """The merged model: summed in float32 and rounded once, to the type the base is stored in."""
     import torch
-    from peft import PeftModel
 
     model = student.load_model(base, dtype="float32")
     if dequantised:
         _take_dequantised(model, student.load_model(base, dtype=dtype, four_bit=True))
-    try:
-        model = PeftModel.from_pretrained(model, adapter, local_files_only=True)
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(
-            f"the adapter does not fit the model: {str(error).strip().splitlines()[0]}", path=adapter
-        ) from None
+    model = student.load_adapter(model, adapter)
     model = model.merge_and_unload(safe_merge=True)
     kind = getattr(torch, stored)
     for parameter in model.parameters():  # parameters only: the rotary frequencies have to stay float32

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.train.data import Conversation
-from distill.train.student import load_model
+from distill.train.student import load_adapter, load_model
 from distill.train.template import IGNORE, Encoded, Encoder
 
 __all__ = ["PROBES", "Distributions", "Parity", "adapted", "compare", "distributions", "probes"]
@@ -97,13 +97,12 @@ def compare(reference: Distributions, other: Distributions) -> Parity:
 def adapted(base: Path, adapter: Path, *, dtype: str, four_bit: bool) -> Any:
     """The student as it was trained: its base, held as in training, and the adapter beside it."""
     import torch
-    from peft import PeftModel
 
     from distill.io.memory import available_memory
     from distill.train.kernels import fuse_adapters
 
     model = load_model(base, dtype=dtype, four_bit=four_bit)
-    model = PeftModel.from_pretrained(model, adapter, local_files_only=True).eval()
+    model = load_adapter(model, adapter).eval()
     if not torch.cuda.is_available():
         # As the evaluation runs it; a 4-bit base is dequantised once instead of once a probe.
         fuse_adapters(model, dequantise_bytes=available_memory() // 4)

@@ -124,7 +124,7 @@ async def prove(
             subject="model",
             progress=lambda system, done, total: progress(f"{system}: {done}/{total} answered"),
         )
-        texts = _saved(out, holdout, ["model", *(system.name for system in systems)])
+        texts = _saved(out, holdout)
     else:
         texts = {s.name: [p.text for p in (await s.answer(items, lambda _: None)).predictions] for s in systems}
         answered = await reference.answer(items, lambda _: None)
@@ -183,14 +183,14 @@ def _questions() -> tuple[Item, ...]:
     )
 
 
-def _saved(out: Path, holdout: Holdout, systems: Sequence[str]) -> dict[str, list[str]]:
-    """What `systems` answered, in the holdout's order; the file may hold others, of an earlier export."""
+def _saved(out: Path, holdout: Holdout) -> dict[str, list[str]]:
+    """The predictions of every system, in the holdout's order."""
     from distill.io import read_jsonl
 
     found: dict[str, dict[str, str]] = {}
     for _, row in read_jsonl(out / "predictions.jsonl"):
         found.setdefault(row["system"], {})[row["id"]] = row["prediction"]
-    return {system: [found[system][item.id] for item in holdout.items] for system in systems}
+    return {system: [rows[item.id] for item in holdout.items] for system, rows in found.items()}
 
 
 def _name(exported: Exported) -> str:

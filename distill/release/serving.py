@@ -195,9 +195,7 @@ class _Engine:
         self.ends = more_stops(self.place)
         for number, (name, folder) in enumerate(self.adapters.items()):
             if number == 0:
-                from peft import PeftModel
-
-                model = PeftModel.from_pretrained(model, folder, adapter_name=name, local_files_only=True)
+                model = student.load_adapter(model, folder, name=name)
             else:
                 model.load_adapter(folder, adapter_name=name, local_files_only=True)
         if self.adapters and not torch.cuda.is_available() and all(map(_is_plain, self.adapters.values())):

@@ -140,6 +140,7 @@ async def export_w4a16(
     progress(f"{method} on {len(chosen)} calibration rows, llmcompressor {versions['llmcompressor']}")
     work = _beside(out)
     shutil.rmtree(work, ignore_errors=True)
+    work.parent.mkdir(parents=True, exist_ok=True)
     try:
         asked = {"model": str(place.folder), "out": str(work), "method": method, "rows": chosen, "seed": seed}
         made = await _run(python, {"do": "quantise", "dtype": reference.number_type, **asked})

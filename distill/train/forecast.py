@@ -4,8 +4,9 @@
 
 The rows are rendered and put into their batches as training would, so the largest batch is known, not assumed. Its
 step is traced without content (`tracing.py`); the libraries' own share is what this process holds once they are
-imported. For the time, one and two layers with weights of no meaning do the work of a training on this machine, as busy
-as it is: a pass of the usual batch, the optimiser's update, and what is tried out on the first update.
+imported. For the time, one and three layers with weights of no meaning do the work of a training on this machine: a
+pass of the usual batch, the optimiser's update, and what is tried out on the first update. What they cost the processor
+says how much work there is; how long that takes depends on who else wants the machine, and is an interval.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from __future__ import annotations
 import importlib
 import math
 import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,21 +24,21 @@ from distill.train import student
 from distill.train.data import TrainData
 from distill.train.examples import prepare
 from distill.train.order import batches
+from distill.train.pace import Clock, Duration
 from distill.train.pairing import encode
 from distill.train.pairs import PairData
 from distill.train.passes import cut
 from distill.train.ready import attention_of
 from distill.train.template import IGNORE, Encoded, use_template
-from distill.train.tracing import Shape, Sizes, one_step, small_model, trace
+from distill.train.tracing import Shape, Sizes, few_of, one_step, small_model, trace
 
 __all__ = ["Plan", "plan", "rows_that_fit"]
 
-_SPARE = {"cpu": 1.17, "cuda": 1.05}
-"""What the allocator holds beyond the tensors of a step that are alive: holes between them."""
+_SPARE = 1.05
+"""What a GPU's allocator holds beyond the tensors of a step that are alive."""
 
 _KERNELS = {"cpu": 100_000_000, "cuda": 0}
-"""Code that the first step loads or compiles, scratch space of its products. Both were found with the configurations of
-`benchmarks/train_memory.py`."""
+"""Code that the first step loads or compiles, and what the libraries keep of it: measured with this model's layers."""
 
 _QUANTISING = 0.4
 """What the allocator keeps of quantising on a CPU, of the files' size; found with one model."""
@@ -55,7 +55,7 @@ class Plan:
     """libraries, weights, adapter, optimiser, step (activations, logits, gradients)."""
     available: int
     steps: int
-    seconds: float | None
+    seconds: Duration | None
     dtype: str
     attention: str
     micro_batch: int
@@ -81,7 +81,7 @@ class Plan:
             "available_bytes": self.available,
             "fits": self.fits,
             "parts": self.parts,
-            "seconds": None if self.seconds is None else round(self.seconds, 1),
+            **self._times(),
             "steps": self.steps,
             "dtype": self.dtype,
             "attention": self.attention,
@@ -91,6 +91,14 @@ class Plan:
             "longest_row": self.longest,
             "changes": [{"set": name, "peak_memory_bytes": size} for name, size in self.changes],
         }
+
+    def _times(self) -> dict[str, Any]:
+        if self.seconds is None:
+            return {"seconds": None}
+        least, most = round(self.seconds.least, 1), round(self.seconds.most, 1)
+        spent = self.seconds.processor
+        processor = None if spent is None else round(spent, 1)
+        return {"seconds": round(self.seconds.usual, 1), "seconds_between": [least, most], "cpu_seconds": processor}
 
 
 @dataclass(frozen=True)
@@ -237,10 +245,10 @@ def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict
     frozen = sizes.parameters - sizes.trainable
     wide = 4 if job.dtype == "float32" else 2
     if config.adapter == "full":
-        weights, adapter, step = 4 * sizes.parameters, 0, sizes.step
+        weights, adapter = 4 * sizes.parameters, 0
     else:
         copies = 2 if config.method == "dpo" else 1  # preference training may hold its reference beside it
-        weights, adapter, step = frozen * wide, 4 * sizes.trainable * copies, sizes.step
+        weights, adapter = frozen * wide, 4 * sizes.trainable * copies
         if config.adapter == "qlora":
             packed = round(_NF4_BYTES * sizes.linear)
             plain = (frozen - sizes.linear) * wide
@@ -248,10 +256,7 @@ def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict
             weights = packed + plain + (dequantised if dequantised <= available // 4 else 0)
             weights += round(_QUANTISING * job.weights_bytes) if job.cpu else 0
     optimiser = 8 * sizes.trainable
-    where = "cpu" if job.cpu else "cuda"
-    # AdamW holds two tensors of the size of the one it works on, when all gradients are there and the pass is over.
-    update = 4 * sizes.trainable + 2 * 4 * sizes.largest
-    held = max(round(step * _SPARE[where]), update) + _KERNELS[where]
+    held = sizes.held + _KERNELS["cpu"] if job.cpu else round(_SPARE * sizes.alive) + _KERNELS["cuda"]
     return {"weights": weights, "adapter": adapter, "optimiser": optimiser, "step": held}
 
 
@@ -282,8 +287,8 @@ def _shared(rows: Sequence[list[int]], before: int) -> int:
     return same - 1 if same - 1 >= 16 else 0
 
 
-def _seconds(config: TrainConfig, job: _Job) -> float:
-    """The parts of a training on models of one and of two layers, timed, and a straight line through them."""
+def _seconds(config: TrainConfig, job: _Job) -> Duration:
+    """The parts of a training on models of one and of three layers, timed, and a straight line through them."""
     import torch
 
     shapes = list(_micro_batches(config, job))
@@ -293,38 +298,28 @@ def _seconds(config: TrainConfig, job: _Job) -> float:
     longest = max(len(ids) for row in job.sequences for ids, _, _ in row)
     attention = attention_of(config, job.model.get_text_config(), longest, sides=len(job.sequences[0]))
     layers = job.model.get_text_config().num_hidden_layers
+    clock = Clock(job.cpu)
     found: list[tuple[float, float, float]] = []
-    for count in (1, 2):
+    for count in (1, 3):
         with torch.device("cpu" if job.cpu else "cuda"):
             model = small_model(config, job.model, layers=count, dtype=job.dtype, attention=attention, cpu=job.cpu)
-            found.append(_timed(config, job, model, usual))
+            found.append(_timed(config, job, model, usual, clock))
         del model
-    each, update, look = (one + (layers - 1) * max(0.0, two - one) for one, two in zip(*found, strict=True))
+    each, update, look = (one + (layers - 1) / 2 * max(0.0, three - one) for one, three in zip(*found, strict=True))
     if config.method == "dpo":
         each *= 4 / 3  # the reference's forward pass
     rows = len(job.sequences)
     updates = config.max_steps or math.ceil(config.epochs * math.ceil(rows / config.batch_size))
     epochs = config.epochs if config.max_steps is None else updates * config.batch_size / rows
-    return each * len(shapes) * epochs + update * updates + look
+    return clock.duration(each * len(shapes) * epochs + update * updates + look)
 
 
-def _timed(config: TrainConfig, job: _Job, model: Any, usual: Shape) -> tuple[float, float, float]:
+def _timed(config: TrainConfig, job: _Job, model: Any, usual: Shape, clock: Clock) -> tuple[float, float, float]:
     """Seconds of a pass, of an update, and of the tries on the first batch (`loss.agrees`: three forward passes)."""
     import torch
 
     device = "cpu" if job.cpu else "cuda"
-
-    def fastest(work: Callable[[], Any], tries: int) -> float:
-        times: list[float] = []
-        for _ in range(tries + 1):
-            started = time.perf_counter()
-            work()
-            if not job.cpu:
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - started)
-        return min(times[1:])  # the first one pays for what is set up once
-
-    each = fastest(lambda: one_step(config, model, usual, device=device, dtype=job.dtype), 3)
+    each = clock.fastest(lambda: one_step(config, model, usual, device=device, dtype=job.dtype), 3)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained)
 
@@ -332,13 +327,12 @@ def _timed(config: TrainConfig, job: _Job, model: Any, usual: Shape) -> tuple[fl
         torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
         optimiser.step()
 
-    updating = fastest(update, 2)
+    updating = clock.fastest(update, 2)
     if not job.cpu:
         return each, updating, 0.0
-    rows = min(4, usual.rows)
-    few = Shape(rows, usual.tokens, 0, usual.trained * rows // usual.rows)
-    looking = 3 * fastest(lambda: one_step(config, model, few, device=device, dtype=job.dtype, backward=False), 1)
-    return each, updating, looking
+    few = few_of(usual)
+    look = 3 * clock.fastest(lambda: one_step(config, model, few, device=device, dtype=job.dtype, backward=False), 1)
+    return each, updating, look
 
 
 def _alternatives(config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:

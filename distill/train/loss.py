@@ -105,7 +105,11 @@ def agrees(model: Any, inputs: dict[str, Any], *, tolerance: float) -> tuple[boo
     model.eval()
     try:
         with torch.no_grad():
-            rows = {name: inputs[name][:4] for name in ("input_ids", "labels", "attention_mask")}
+            # Two rows are enough, and the shortest ones: the logits of every position stand in memory whole here.
+            lengths = inputs["attention_mask"].sum(1)
+            chosen = lengths.argsort()[:2].sort().values
+            longest = int(lengths[chosen].max())
+            rows = {name: inputs[name][chosen, :longest] for name in ("input_ids", "labels", "attention_mask")}
             count = int((rows["labels"][:, 1:] != IGNORE).sum())
             logits = model(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"], use_cache=False).logits
             wanted = rows["labels"][:, 1:] != IGNORE

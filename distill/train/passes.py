@@ -117,7 +117,9 @@ def flat(batch: dict[str, Any]) -> dict[str, Any]:
 def keeps_apart(model: Any, inputs: dict[str, Any], *, tolerance: float) -> bool:
     """True if the two shortest rows of this update give the same logits packed into one sequence as alone.
 
-    A model that mixes tokens by other means than attention may not know the borders of packed rows.
+    A model that mixes tokens by other means than attention may not know the borders of packed rows. Below float32 the
+    rounding of all layers can be more than `tolerance`: there the difference has to be small beside the one that rows
+    make which do see each other, as they do where positions go on.
 
     Args:
         tolerance: mean difference of the logits, in their standard deviations.
@@ -134,7 +136,12 @@ def keeps_apart(model: Any, inputs: dict[str, Any], *, tolerance: float) -> bool
             packed = gather(inputs, [rows], packed=True, pad=0)
             ours = model(input_ids=packed["input_ids"], position_ids=packed["position_ids"], use_cache=False)
             alone = model(input_ids=inputs["input_ids"][last : last + 1, :size], use_cache=False)
+            wanted = alone.logits.float()
+            apart = (ours.logits[:, -size:].float() - wanted).abs().mean()
+            if apart <= tolerance * wanted.std() or alone.logits.dtype == torch.float32:
+                return bool(apart <= tolerance * wanted.std())
+            on = torch.arange(packed["input_ids"].size(1), device=packed["input_ids"].device)[None]
+            mixed = model(input_ids=packed["input_ids"], position_ids=on, use_cache=False)
+            return bool(apart < (mixed.logits[:, -size:].float() - wanted).abs().mean() / 4)
     finally:
         model.train(training)
-    wanted = alone.logits.float()
-    return bool((ours.logits[:, -size:].float() - wanted).abs().mean() <= tolerance * wanted.std())

@@ -79,7 +79,7 @@ def train_preferences(
     session.choose_dtype((start.dtype, "the adapter was trained so") if start and as_trained else None)
     model = session.load()
     if start:
-        model = student.load_adapter(model, start.adapter)
+        model = student.load_adapter(model, start.adapter, trainable=True)
     sizes: dict[str, Any] = {"rows": len(train), "watched": len(watched)}
     if way is marking:
         sizes["weights"] = marking.weights(config, train)

@@ -87,6 +87,7 @@ def train(
         peft=session.new_adapter(model),
         tolerance=session.tolerance,
     )
+    began = trainer.at_once
     if config.watch and trainer.is_fsdp_enabled:
         raise InputError("the task metric needs whole weights, not a share of them", field="train.watch")
     best = checkpoints / "best"
@@ -103,14 +104,14 @@ def train(
         shared_prefix=bool(trainer._share),
         own_loss=trainer._plain is False,
         **_scored(config, trainer.state, best_step),
-        **_cut(asked, trainer.at_once, note),
+        **_cut(began, trainer.at_once, note),
     )
 
 
-def _cut(asked: int, used: int, note: str | None) -> dict[str, Any]:
-    """Rows of a forward pass, and why they are fewer than the settings say."""
-    if used < asked and note is None:
-        note = f"{used} rows at once in place of {asked}: memory ran out; the updates are the same"
+def _cut(began: int, used: int, note: str | None) -> dict[str, Any]:
+    """Rows of a forward pass, and why they are fewer than they were at first, or than the settings say."""
+    if used < began and note is None:
+        note = f"{used} rows at once in place of {began}: memory ran out; the updates are the same"
     return {"micro_batch": used, "micro_batch_reason": note}
 
 

@@ -205,17 +205,27 @@ def keep_packing(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def load_adapter(model: Any, folder: Path) -> Any:
-    """`model` with the adapter of `folder`, whose weights go on being trained.
+def load_adapter(model: Any, folder: Path, *, trainable: bool = False, name: str = "default") -> Any:
+    """`model` with the adapter of `folder` over it.
+
+    Args:
+        trainable: its weights go on being trained.
+        name: what the adapter is called in the model.
 
     Raises:
-        InputError: the adapter is another model's.
+        InputError: it is damaged, or another model's.
     """
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     try:
-        return PeftModel.from_pretrained(model, folder, is_trainable=True, local_files_only=True)
-    except (RuntimeError, ValueError, KeyError) as error:
+        with warnings.catch_warnings():
+            # Layers without a tensor in the file would stay as they were made, which is no change at all.
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            return PeftModel.from_pretrained(
+                model, folder, adapter_name=name, is_trainable=trainable, local_files_only=True
+            )
+    except (RuntimeError, ValueError, KeyError, TypeError, OSError, UserWarning, SafetensorError) as error:
         raise InputError(f"the adapter does not fit the model: {_first_line(error)}", path=folder) from None
 
 

@@ -2,10 +2,9 @@
 # torch, transformers and peft are only partly typed.
 """The memory of one training step, found by running the step on tensors that have shapes and no content.
 
-Torch's `meta` device computes shapes only, and every new tensor passes a dispatch hook that counts the bytes alive and
-their peak. So what a layer keeps for its backward pass, which temporaries exist at once, and when they are freed, is
-not a formula to be kept in step with the code: it is the code. One and two layers are traced, the rest follows in a
-straight line.
+Torch's `meta` device computes shapes only, and every new tensor passes a dispatch hook that plays it through a model of
+the allocator (`heap.py`). So what a layer keeps for its backward pass, which temporaries exist at once, and when they
+are freed, is not a formula to be kept in step with the code: it is the code.
 """
 
 from __future__ import annotations
@@ -13,15 +12,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 from distill.recipe import TrainConfig
 from distill.train import student
+from distill.train.heap import Heap
 from distill.train.kernels import fuse_adapters
 from distill.train.loss import logits_of
 
-__all__ = ["Shape", "Sizes", "one_step", "small_model", "trace"]
+__all__ = ["Shape", "Sizes", "few_of", "measure", "one_step", "small_model", "trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +43,10 @@ class Sizes:
     linear: int
     """Of them in linear layers that 4-bit quantisation takes."""
     trainable: int
-    step: int
-    """Bytes at the peak of forward and backward pass beyond the parameters themselves, gradients included."""
-    largest: int
-    """Of the parameters that are trained, the largest tensor's: the optimiser works on one at a time."""
-
-    def at(self, layers: int, second: Sizes) -> Sizes:
-        """These being one layer's and `second` two layers': those of `layers`."""
-
-        def line(one: int, two: int) -> int:
-            return one + (layers - 1) * (two - one)
-
-        names = ("parameters", "linear", "trainable", "step", "largest")
-        return Sizes(*(line(getattr(self, name), getattr(second, name)) for name in names))
+    alive: int
+    """Bytes at most alive in an update, beyond the parameters themselves and the optimiser's state."""
+    held: int
+    """Bytes at most that an allocator of the kind of glibc's holds for them."""
 
 
 def trace(
@@ -65,10 +57,24 @@ def trace(
     Args:
         passes: of an update; from the second one on the gradients are there already.
     """
+    import torch
+
+    if attention == "sdpa":
+        attention = _traced_attention()
     layers = model_config.get_text_config().num_hidden_layers
-    options: dict[str, Any] = {"dtype": dtype, "attention": attention, "cpu": cpu, "passes": min(passes, 2)}
-    one, two = (_traced(config, model_config, shape, layers=count, **options) for count in (1, 2))
-    return one.at(layers, two)
+    with torch.device("meta"):
+        model = small_model(config, model_config, layers=layers, dtype=dtype, attention=attention, cpu=cpu)
+    parameters = list(model.parameters())
+    linear = sum(
+        module.weight.numel()
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and "lora_" not in name and "lm_head" not in name
+    )
+    alive, held = measure(config, model, shape, device="meta", dtype=dtype, passes=min(passes, 2), look=cpu)
+    count, trained = (sum(p.numel() for p in some) for some in (parameters, [p for p in parameters if p.requires_grad]))
+    del model, parameters
+    gc.collect()
+    return Sizes(count, linear, trained, alive, held)
 
 
 def small_model(config: TrainConfig, model_config: Any, *, layers: int, dtype: str, attention: str, cpu: bool) -> Any:
@@ -121,7 +127,11 @@ def one_step(
             loss.backward()
 
 
-def _loss(config: TrainConfig, model: Any, shape: Shape, device: str) -> Any:
+def _loss(config: TrainConfig, model: Any, shape: Shape, device: str, *, whole: bool = False) -> Any:
+    """
+    Args:
+        whole: the output head runs on every position, as models do by themselves.
+    """
     import torch
 
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -139,8 +149,9 @@ def _loss(config: TrainConfig, model: Any, shape: Shape, device: str) -> Any:
     output = causal.base_model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None)
     hidden = output.last_hidden_state[:, :-1]
     rows = torch.ones(min(shape.trained, hidden.size(0) * hidden.size(1)), dtype=torch.long, device=device)
-    wanted = hidden.reshape(-1, hidden.size(-1)).index_select(0, rows)
-    logits = logits_of(causal, wanted)
+    states = logits_of(causal, hidden) if whole else hidden
+    wanted = states.reshape(-1, states.size(-1)).index_select(0, rows)
+    logits = wanted if whole else logits_of(causal, wanted)
     if config.method == "sft":
         loss = torch.nn.functional.cross_entropy(logits.float(), rows, reduction="sum")
     else:
@@ -201,39 +212,41 @@ def _casting(*, keeps: bool) -> Any:
     return Casting()
 
 
-def _traced(
-    config: TrainConfig,
-    model_config: Any,
-    shape: Shape,
-    *,
-    layers: int,
-    dtype: str,
-    attention: str,
-    cpu: bool,
-    passes: int,
-) -> Sizes:
+def measure(
+    config: TrainConfig, model: Any, shape: Shape, *, device: str, dtype: str, passes: int, look: bool
+) -> tuple[int, int]:
+    """(`alive`, `held`) of `Sizes`, for two updates of `model`, whether its tensors have content or not.
+
+    Args:
+        look: also what is tried out on the first update.
+    """
     import torch
 
-    if attention == "sdpa":
-        attention = _traced_attention()
-    with torch.device("meta"):
-        model = small_model(config, model_config, layers=layers, dtype=dtype, attention=attention, cpu=cpu)
-        parameters = list(model.parameters())
-        linear = sum(
-            module.weight.numel()
-            for name, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear) and "lora_" not in name and "lm_head" not in name
-        )
-        counter = _counter()
-        with counter:
+    counter = _counter()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained)
+    for first in (True, False):
+        with counter, torch.device(device):
+            if first and look and config.method == "sft":
+                with torch.no_grad(), _mixed(config, dtype, device):
+                    _loss(config, model.eval(), few_of(shape), device, whole=True)
+                model.train()
             for _ in range(passes):
-                one_step(config, model, shape, device="meta", dtype=dtype)
-        peak: int = counter.peak
-    count = sum(p.numel() for p in parameters)
-    trained = [p.numel() for p in parameters if p.requires_grad]
-    del model, parameters
-    gc.collect()
-    return Sizes(count, linear, sum(trained), peak, max(trained))
+                one_step(config, model, shape, device=device, dtype=dtype)
+                counter.heap.settle()
+        if first:
+            optimiser.step()  # its state is there from now on, and is counted elsewhere
+        with counter:
+            torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
+            optimiser.step()
+        optimiser.zero_grad()
+    return counter.most, counter.heap.peak
+
+
+def few_of(shape: Shape) -> Shape:
+    """The two rows that `loss.agrees` tries."""
+    rows = min(2, shape.rows)
+    return Shape(rows, shape.tokens, 0, shape.trained * rows // shape.rows)
 
 
 def _traced_attention() -> str:
@@ -265,7 +278,7 @@ def _traced_attention() -> str:
 
 
 def _counter() -> Any:
-    """A dispatch mode that counts bytes of new tensors: alive now, and at most."""
+    """A dispatch mode that counts bytes of new tensors: alive now, at most, and as an allocator holds them."""
     import weakref
 
     import torch
@@ -275,29 +288,58 @@ def _counter() -> Any:
     class Counter(TorchDispatchMode):
         def __init__(self) -> None:
             super().__init__()
-            self.alive = self.peak = 0
+            self.alive = self.most = 0
+            self.heap = Heap()
+            self.numbers = itertools.count()
             self.known: set[int] = set()
+            self.shapes: dict[Any, Any] = {}
 
-        def _gone(self, key: int, size: int) -> None:
+        def _gone(self, key: int, number: int, size: int) -> None:
             self.known.discard(key)
             self.alive -= size
+            self.heap.give(number)
+
+        def _computed(self, func, args, kwargs, given):
+            """What `func` gives. Shapes that were worked out once are known: most layers are alike, and on `meta`
+            operations are written in Python."""
+            if not given or given[0].device.type != "meta" or func._schema.is_mutable or func.is_view:
+                return func(*args, **kwargs)
+            leaves = tree_leaves((args, kwargs))
+            key = (
+                func,
+                *((tuple(x.shape), x.stride(), x.dtype) if isinstance(x, torch.Tensor) else x for x in leaves),
+            )
+            try:
+                known = self.shapes.get(key)
+            except TypeError:
+                return func(*args, **kwargs)
+            if known is not None:
+                size, stride, kind = known
+                return torch.empty_strided(size, stride, dtype=kind, device="meta")
+            result = func(*args, **kwargs)
+            if isinstance(result, torch.Tensor) and all(
+                result.untyped_storage() is not x.untyped_storage() for x in given
+            ):
+                self.shapes[key] = tuple(result.shape), result.stride(), result.dtype
+            return result
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
             # What an operation is given was there before: a view or an in-place result is nothing new.
-            given = {id(t.untyped_storage()) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-            result = func(*args, **(kwargs or {}))
+            before = {id(t.untyped_storage()) for t in given}
+            result = self._computed(func, args, kwargs or {}, given)
             for tensor in tree_leaves(result):
                 if not isinstance(tensor, torch.Tensor):
                     continue
                 storage = tensor.untyped_storage()
-                key = id(storage)
-                if key in given or key in self.known:
+                key, size, number = id(storage), storage.nbytes(), next(self.numbers)
+                if key in before or key in self.known or not size:
                     continue
-                size = storage.nbytes()
                 self.known.add(key)
                 self.alive += size
-                self.peak = max(self.peak, self.alive)
-                weakref.finalize(storage, self._gone, key, size)
+                self.most = max(self.most, self.alive)
+                self.heap.take(number, size, dust=torch.is_grad_enabled())
+                weakref.finalize(storage, self._gone, key, number, size)
             return result
 
     return Counter()

@@ -116,7 +116,7 @@ async def test_a_signal_during_a_replay_keeps_the_rows_that_were_there(tmp_path:
 
 
 async def test_a_second_process_is_told_and_the_first_goes_on(tmp_path: Path) -> None:
-    async with Loopback(latency=1.0) as server:
+    async with Loopback(latency=3.0) as server:
         probe(tmp_path, server.base_url, target=64)
         first = await started("generate", "probe.yaml", "--json", "--run", "out", cwd=tmp_path)
         await begun(server, 16)

@@ -1,4 +1,7 @@
-"""Two processes of one training, as `accelerate launch` starts them, on a CPU (gloo): the updates of one process."""
+"""Two processes of one training, as `accelerate launch` starts them, on a CPU (gloo): the updates of one process.
+
+With whole copies of the weights (DDP), and with each process holding half of them (FSDP).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,10 @@ from tests.support.tiny_student import make_model, make_tokenizer
 
 pytestmark = pytest.mark.heavy
 
-LAUNCH = Path(distill.__file__).parent / "train" / "launch" / "ddp.yaml"
+ROOT = Path(distill.__file__).parent.parent
+LAUNCH = ROOT / "distill" / "train" / "launch" / "ddp.yaml"
 SEVERAL = ["accelerate.commands.launch", "--config_file", str(LAUNCH), "--num_processes", "2", "-m"]
+SHARED = ROOT / "tests" / "support" / "fsdp_cpu.py"
 SETTINGS = "batch_size: 4\nmax_steps: 6\nlearning_rate: 5.0e-3\ndtype: float32\n"
 
 
@@ -33,19 +38,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "watched.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:5]))
     (folder / "plain.yaml").write_text(SETTINGS)
+    (folder / "all.yaml").write_text(f"{SETTINGS}adapter: full\n")
     (folder / "packed.yaml").write_text(f"{SETTINGS}packing: bfd\nmax_length: 160\n")
     (folder / "odd.yaml").write_text("batch_size: 3\nmax_steps: 1\n")
     return folder
 
 
-def run(folder: Path, settings: str, out: str, *launcher: str, code: int = 0) -> tuple[dict[str, Any], str]:
+def run(
+    folder: Path, settings: str, out: str, *launcher: str, code: int = 0, **environment: str
+) -> tuple[dict[str, Any], str]:
     arguments = ["train", "--data", "train.jsonl", "--validation", "watched.jsonl", "--model", "student", "--json"]
+    program = launcher if launcher[-1:] == (str(SHARED),) else ("-m", *launcher, "distill")
     done = subprocess.run(
-        [sys.executable, "-m", *launcher, "distill", *arguments, "--recipe", f"{settings}.yaml", "--out", out],
+        [sys.executable, *program, *arguments, "--recipe", f"{settings}.yaml", "--out", out],
         cwd=folder,
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "DISTILL_CACHE": str(folder / "cache")},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "DISTILL_CACHE": str(folder / "cache"), **environment},
     )
     assert (done.returncode == 0) == (code == 0), done.stderr[-3000:]
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -65,6 +74,7 @@ def test_two_processes_make_the_updates_of_one(folder: Path, settings: str) -> N
     out = f"several-{settings}"
     found, _ = run(folder, settings, out, *SEVERAL)
     assert found["processes"] == 2
+    assert found["micro_batch_reason"] is None  # two rows each, and that is not for want of memory
     assert losses(folder, out) == pytest.approx(losses(folder, alone), rel=2e-3)
     one = json.loads((folder / alone / "train.json").read_bytes())
     assert (found["tokens"], found["trained_tokens"]) == (one["tokens"], one["trained_tokens"])
@@ -77,6 +87,35 @@ def test_two_processes_make_the_updates_of_one(folder: Path, settings: str) -> N
     assert weights == sorted(
         str(path.relative_to(folder / alone)) for path in (folder / alone).rglob("*") if path.is_file()
     )
+    assert_alike(folder / alone, folder / out)
+
+
+@pytest.mark.parametrize("settings", ["plain", "all"])
+def test_processes_that_share_the_weights_make_the_updates_of_one(folder: Path, settings: str) -> None:
+    from distill.io.yamlfile import read_yaml
+
+    value, _ = read_yaml(LAUNCH.with_name("fsdp.yaml"))
+    assert isinstance(value, dict)
+    recipe: dict[str, Any] = value["fsdp_config"]
+    told = {name.upper(): str(chosen) for name, chosen in recipe.items()}
+    alone = f"alone-{settings}"
+    if not (folder / alone).is_dir():
+        run(folder, settings, alone)
+    out = f"shared-{settings}"
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617", str(SHARED)]
+    found, _ = run(
+        folder,
+        settings,
+        out,
+        *launcher,
+        ACCELERATE_USE_FSDP="true",
+        ACCELERATE_MIXED_PRECISION="no",
+        ACCELERATE_USE_CPU="true",
+        PYTHONPATH=str(ROOT),
+        **told,
+    )
+    assert found["processes"] == 2
+    assert losses(folder, out) == pytest.approx(losses(folder, alone), rel=2e-3)
     assert_alike(folder / alone, folder / out)
 
 

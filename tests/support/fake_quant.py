@@ -14,7 +14,7 @@ from typing import Any
 
 def quantise(job: dict[str, Any]) -> dict[str, Any]:
     out = Path(job["out"])
-    out.mkdir()
+    out.mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
         shutil.copy(Path(job["model"]) / name, out / name)
     config = json.loads((out / "config.json").read_bytes())

@@ -15,7 +15,7 @@ from distill.filters.decontamination.words import Words
 
 __all__ = ["Views", "pieces", "whole"]
 
-_LINE = 8
+_LINE = 8  # words of a line at least, and a third of the width: lines of code are short, and many functions share some
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ def whole(words: Words) -> Views:
 
 
 def pieces(words: Words, width: int) -> Views:
-    """Every text whole; its lines of `_LINE` words or more; and of a text of over two widths windows of 1.5 widths,
-    half a width apart: a run of `width` words stands whole inside one of them."""
-    found = [whole(words), _lines(words), _windows(words, width)]
+    """Every text whole; its lines that are long enough to be one; and of a text of over two widths windows of 1.5
+    widths, half a width apart: a run of `width` words stands whole inside one of them."""
+    found = [whole(words), _lines(words, width), _windows(words, width)]
     owner = np.concatenate([views.owner for views in found])
     first = np.concatenate([views.first for views in found])
     count = np.concatenate([views.count for views in found])
@@ -51,11 +51,11 @@ def pieces(words: Words, width: int) -> Views:
     return Views(owner[order], first[order], count[order])
 
 
-def _lines(words: Words) -> Views:
+def _lines(words: Words, width: int) -> Views:
     begin = np.flatnonzero(words.begins_line)
     owner = np.repeat(np.arange(len(words.counts)), words.counts)[begin]
     count = np.diff(np.append(begin, len(words.hashes)))
-    wanted = (count >= _LINE) & (count < words.counts[owner])
+    wanted = (count >= max(_LINE, width // 3)) & (count < words.counts[owner])
     return Views(owner[wanted], begin[wanted], count[wanted])
 
 

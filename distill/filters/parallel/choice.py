@@ -1,10 +1,12 @@
 """How many processes a run is worth, where nobody says.
 
-Further processes load libraries and build filters before they do anything: some two CPU seconds, during which this one
-does not go on much. They pay where they take more than that off it. What they would take is reckoned from the size of
-the file and the figures of `cost`.
+Further processes load libraries and build filters before they do anything: one to two CPU seconds in all, whatever
+their number, during which this one does not go on much. They pay where they take more than that off it. What they would
+take is reckoned from the size of the file and the figures of `cost`.
 """
 
+# Arrow's arrays are generic over types that only run time knows.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ from distill.recipe import DecontaminateStep, EvalSet, FilterStep
 
 __all__ = ["fitting"]
 
-_START = 2.0
+_START = 1.5
 """CPU seconds until the workers are there."""
 _PAYS = 2.0
 """Times that, and they are started."""

@@ -128,7 +128,7 @@ class Pool:
         """Take the replies that are there (with `wait`: one at least), and give new work to who has room for it."""
         busy = {worker.line: worker for worker in self._workers if worker.jobs}
         try:
-            for line in ready(list(busy), None if wait and busy else 0):
+            for line in cast("list[socket.socket]", ready(list(busy), None if wait and busy else 0)):
                 worker = busy[line]
                 found = read(line, worker.files)
                 if found is None:

@@ -1,6 +1,6 @@
 """What a process says of a batch, as bytes: Arrow's own format, so that numbers and texts come back as they were.
 
-The same bytes go through a pipe and into the journal of a run that may be broken off.
+The same bytes go from process to process and into the journal of a run that may be broken off.
 """
 
 # Arrow's arrays are generic over types that only run time knows.

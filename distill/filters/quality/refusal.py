@@ -25,7 +25,7 @@ _LEAD = (
     r"|unfortunately|regrettably|thank you for[^.!?]{0,80}|i (?:understand|appreciate)[^.!?]{0,120})"
 )
 _CANNOT = (
-    r"(?:can ?not|can't|cant|could ?n[o']t|won't|will not|(?:am|'m) (?:not able|unable) to|am not allowed to"
+    r"(?:can ?not|can't|cant|won't|will not|(?:am|'m) (?:not able|unable) to|am not allowed to"
     r"|'m not allowed to|(?:must|have to) (?:respectfully )?decline(?: to)?|won't be able to|do not feel comfortable"
     r"|don't feel comfortable|(?:am|'m) not (?:going|comfortable) (?:to )?)"
 )
@@ -41,12 +41,19 @@ _PATTERNS = {
     ),
     "declines_other_language": re.compile(
         r"^\W*(?:lo siento,? (?:pero )?no puedo|je suis désolée?,? (?:mais )?je ne peux pas"
-        r"|es tut mir leid,? (?:aber )?(?:ich kann|dabei kann ich)|desculpe,? (?:mas )?não posso"
-        r"|mi dispiace,? (?:ma )?non posso|抱歉,?我(?:无法|不能)|申し訳(?:ございません|ありません)が)"
+        r"|no puedo (?:ayudar|cumplir|proporcionar|responder)|je ne peux pas (?:vous |t')?(?:aider|répondre|fournir)"
+        r"|es tut mir leid,? (?:aber )?(?:ich kann|dabei kann ich)"
+        r"|(?:leider )?(?:ich kann|kann ich) (?:dir |ihnen )?(?:dabei |damit )?(?:leider )?nicht (?:weiter)?helfen"
+        r"|desculpe,? (?:mas )?não posso|mi dispiace,? (?:ma )?non posso"
+        r"|(?:извините|простите|к сожалению),? (?:но )?я не могу (?:с этим )?"
+        r"(?:помо|ответить|выполнить|предоставить|написать|создать|обсуждать)"
+        r"|(?:(?:很|非常)?抱歉|对不起)[,，]?我(?:无法|不能)(?:提供|回答|帮助|协助|满足|完成|生成)"
+        r"|申し訳(?:ございません|ありません)が|죄송(?:하지만|합니다만|합니다)[^.!?]{0,60}수 없습니다)"
     ),
     "speaks_as_model": re.compile(
         r"\b(?:as an? (?:ai|artificial intelligence)(?: (?:language )?(?:model|assistant))?,? i\b"
         r"|as an? (?:large )?language model,? i\b"
+        r"|i(?:'m| am) (?:just|only|merely) an ai(?=[,.;!?]| and\b| so\b|$)"
         r"|i(?:'m| am) (?:just |only |merely )?an? (?:ai|artificial intelligence|large language|language)"
         r"(?: language)? (?:model|assistant)\b)"
     ),

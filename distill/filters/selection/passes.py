@@ -1,9 +1,10 @@
-"""The last step of a chain over a file: choose among what all other steps have kept.
+"""The last step of a chain: choose among what all other steps have kept.
 
-A choice needs the whole set, so it is a second pass. The chain streams its kept and rejected rows into a folder of
-their own; then the kept rows are read twice (texts and embeddings; then the rows themselves), and the two files of
-the result appear. Memory holds the embeddings and texts of the kept rows, about 2 KB a row with 384 numbers. Rows that
-are not chosen follow the other rejected ones, with filter `diversity` and reason `not_chosen`.
+A choice needs the whole set, so it is a second pass. In a run it is made when the kept rows stand in their file, and
+decides which of them go into the training files. Over a file, the chain streams its kept and rejected rows into a
+folder of their own; then the kept rows are read twice (texts and embeddings; then the rows themselves), and the two
+files of the result appear. Memory holds the embeddings and texts of the kept rows, about 2 KB a row with 384 numbers.
+Rows that are not chosen follow the other rejected ones, with filter `diversity` and reason `not_chosen`.
 """
 
 # Arrow's arrays are generic over types that only run time knows.
@@ -34,7 +35,7 @@ from distill.filters.text import texts
 from distill.io import atomic_path, write_text
 from distill.recipe import DiversityStep
 
-__all__ = ["ChoicePass", "Chosen"]
+__all__ = ["ChoicePass", "Chosen", "check_choice"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,18 @@ class ChoicePass:
             InputError: the rows lack a column that the step names.
         """
         kept, rejected = f"kept.{format}", f"rejected.{format}"
-        contents, groups, scores = self._columns(streamed / kept)
+        chosen = self.choose(streamed / kept, out / "diversity.html")
+        write = _write_parquet if format == "parquet" else _write_lines
+        write(streamed, out, kept, rejected, chosen.stays, self._name)
+        return chosen
+
+    def choose(self, rows: Path, report: Path) -> Chosen:
+        """Choose among the rows of a file, and draw what was chosen into `report`.
+
+        Raises:
+            InputError: the rows lack a column that the step names.
+        """
+        contents, groups, scores = self._columns(rows)
         vectors = self._embedder.embed(
             contents, progress=lambda done, total: self._note(f"{self._name}: embedded {done:,} of {total:,} texts")
         )
@@ -85,9 +97,6 @@ class ChoicePass:
         chosen = np.zeros(len(contents), bool)
         chosen[places] = True
         found = self._figures(contents, vectors, groups, chosen)
-        write = _write_parquet if format == "parquet" else _write_lines
-        write(streamed, out, kept, rejected, chosen, self._name)
-        report = out / "diversity.html"
         if len(contents):
             title = f"{len(places):,} of {len(contents):,} rows chosen"
             write_text(report, page(title, found, vectors, chosen, groups))
@@ -98,6 +107,8 @@ class ChoicePass:
         contents, groups, scores = list[str](), list[str](), list[float]()
         if path.stat().st_size:  # a JSONL file without rows is empty
             for batch in open_source(path, _impossible).batches():
+                if not batch.table.num_rows:
+                    continue
                 contents += texts(batch.table, self._step.fields)
                 if self._step.by is not None:
                     groups += [_shown(value) for value in _column(batch.table, self._step.by, "by")]
@@ -172,6 +183,15 @@ def _write_lines(source: Path, out: Path, kept: str, rejected: str, chosen: NDAr
         for file in (keep, drop):
             file.flush()
             os.fsync(file.fileno())
+
+
+def check_choice(step: DiversityStep, schema: pa.Schema) -> None:
+    """Raise InputError where rows of this schema lack a column that the step names."""
+    rows = schema.empty_table()
+    texts(rows, step.fields)
+    for name, option in ((step.by, "by"), (step.score, "score")):
+        if name is not None:
+            _column(rows, name, option)
 
 
 def _column(table: pa.Table, name: str, option: str) -> list[Any]:

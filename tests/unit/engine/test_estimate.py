@@ -13,7 +13,8 @@ from distill.engine.estimate import Estimate, estimate
 from distill.engine.estimate_model import Interval
 from distill.errors import InputError
 from distill.recipe import load_recipe
-from tests.support.workspaces import rehearsal
+from tests.support.loopback import Loopback
+from tests.support.workspaces import probe, rehearsal
 
 TEACHER = {
     "simulate": {"latency_s": 0.0, "prefusal": 0.06, "plength": 0.04, "pduplicate": 0.1, "p500": 0.02},
@@ -99,7 +100,8 @@ async def test_other_ways_are_priced(tmp_path: Path) -> None:
     path = recipe_of(tmp_path, seed=1, target=100)
     text = path.read_text().replace(
         "teachers:\n",
-        "teachers:\n  cheap:\n    provider: simulated\n    model: other\n    price: {input: 0.3, output: 1.5}\n",
+        "teachers:\n  cheap:\n    provider: simulated\n    model: other\n    price: {input: 0.3, output: 1.5}\n"
+        "    limits: {requests_per_minute: 60}\n",
     )
     path.write_text(text)
     said = await estimate(prepare(load_recipe(path)), 30)
@@ -108,6 +110,23 @@ async def test_other_ways_are_priced(tmp_path: Path) -> None:
     assert other.cost_usd is not None
     assert said.cost_usd is not None
     assert other.cost_usd.mid == pytest.approx(said.cost_usd.mid / 10, rel=1e-6)
+    assert (other.accepted, other.rounds) == (said.accepted, said.rounds)
+    assert said.seconds is not None
+    assert other.seconds is not None
+    assert said.seconds.mid < 60 < 100 < other.seconds.mid < 200  # a hundred rows and some, one a second
+
+
+async def test_batches_are_half_the_price_and_take_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEACHER_KEY", "key")
+    async with Loopback() as server:
+        said = await estimate(prepare(load_recipe(probe(tmp_path, server.base_url, target=60))), 20)
+    (batch,) = said.alternatives
+    assert batch.name == "mode: batch"
+    assert said.cost_usd is not None
+    assert batch.cost_usd is not None
+    assert batch.cost_usd.mid == pytest.approx(said.cost_usd.mid / 2, rel=1e-6)
+    assert batch.seconds is not None
+    assert batch.seconds.mid == said.rounds.mid * 86_400
 
 
 async def test_a_pilot_without_any_answer_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill.engine import prepare
-from distill.engine.check import check
 from distill.errors import InputError
 from distill.filters.text import texts
 from distill.recipe import load_recipe
@@ -84,9 +83,3 @@ def test_a_score_that_rows_will_not_have_is_found_before_anything_is_asked(tmp_p
         of("judgement")
     with pytest.raises(InputError, match="not numbers"):
         of("teacher")
-
-
-def test_a_choice_of_the_finished_rows_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
-    path = probe(tmp_path, "http://127.0.0.1:9/v1", filters=[{"kind": "diversity", "keep": 0.5}])
-    errors = [finding.detail for finding in check(load_recipe(path)) if finding.level == "error"]
-    assert any("diversity chooses from a whole set" in error and "rows.parquet" in error for error in errors)

@@ -171,6 +171,14 @@ def test_a_gate_without_its_metric_is_found_before_anything_is_answered(holdout:
     assert system.asked == 0
 
 
+def test_a_gate_that_no_value_passes_is_found_before_anything_is_answered(holdout: Holdout, tmp_path: Path) -> None:
+    system = Listed("student", ANSWERS)
+    for gate in ("exact_match >= 90", "p95_ms < 0", "json_valid < 0"):
+        with pytest.raises(InputError, match=f"gate '{gate}' can never hold"):
+            score([system], holdout, tmp_path, gates=[gate])
+    assert system.asked == 0
+
+
 def test_leaks_are_reported(holdout: Holdout, tmp_path: Path) -> None:
     turns = ({"role": "user", "content": "Question 2."}, {"role": "assistant", "content": "x"})
     row = Conversation(turns, "train.jsonl:9")

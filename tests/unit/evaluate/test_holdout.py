@@ -9,7 +9,7 @@ import pytest
 from distill.errors import InputError
 from distill.evaluate.holdout import find_leaks, find_repeats, read_holdout
 from distill.io import digest
-from distill.train.data import Conversation
+from distill.train.data import Conversation, conversation
 
 ITEM = {"messages": [{"role": "user", "content": "I lost my card!"}], "answer": '{"intent": "lost"}'}
 
@@ -82,6 +82,17 @@ def test_questions_that_are_asked_again_are_found(tmp_path: Path) -> None:
     holdout = read_holdout(write(tmp_path, ITEM, other, ITEM, {**other, "answer": "y"}, ITEM))
     found = [(each.id, each.first, each.same_answer) for each in find_repeats(holdout)]
     assert found == [("3", "1", True), ("4", "2", False), ("5", "1", True)]
+
+
+def test_a_question_that_stands_after_an_instruction_is_found(tmp_path: Path) -> None:
+    """An Alpaca row holds instruction and input in one turn; the holdout may hold the first as a system turn."""
+    text = "I lost my card!\n\nIt was in my bag."
+    messages = [{"role": "system", "content": "Route it."}, {"role": "user", "content": text}]
+    holdout = read_holdout(write(tmp_path, {"messages": messages, "answer": "x"}))
+    row = conversation({"instruction": "Route it.", "input": text, "output": "x"})
+    assert [(leak.id, leak.exact) for leak in find_leaks(holdout, [row])] == [("1", False)]
+    other = conversation({"instruction": "Route it.", "input": f"{text} Or not.", "output": "x"})
+    assert find_leaks(holdout, [other]) == []
 
 
 def test_what_is_to_be_refused_or_tested_needs_no_answer(tmp_path: Path) -> None:

@@ -27,6 +27,16 @@ def test_a_dear_step_before_a_cheap_one_is_noted(tmp_path):
     assert filter_file(tmp_path / "in.jsonl", steps, tmp_path / "out").notes == cost_notes(steps)
 
 
+def test_a_step_that_drops_nothing_makes_no_chain_cheaper():
+    chain = [{"kind": "code"}, {"kind": "pii", "action": "mask"}]
+    dear = {"kind": "language", "languages": ["en"]}
+    assert cost_notes(parse(tuple[FilterStep, ...], chain)) == []
+    assert cost_notes(parse(tuple[FilterStep, ...], [dear, {"kind": "length", "min_chars": 1}])) != []
+    semantic = {"kind": "semantic"}
+    assert cost_notes(parse(tuple[FilterStep, ...], [semantic, {"kind": "pii"}])) == []
+    assert len(cost_notes(parse(tuple[FilterStep, ...], [semantic, {"kind": "pii", "action": "drop"}]))) == 1
+
+
 @pytest.mark.parametrize("name", CHAINS)
 def test_shipped_chains_are_in_order_of_cost_and_run(name, tmp_path):
     steps = load_chain(name)

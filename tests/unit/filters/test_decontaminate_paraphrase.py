@@ -163,6 +163,36 @@ def test_batches_do_not_matter(calibrated):
     assert [name for part in parts for name in part.matched_id] == whole.matched_id
 
 
+def function(name: str, tells: str) -> str:
+    imported = "from typing import Callable, Iterable, Iterator, List, Mapping, Sequence, Tuple, Union"
+    return f'{imported}\n\ndef {name}(values):\n    """{tells}"""\n'
+
+
+def test_a_line_in_common_does_not_make_two_functions_one():
+    items = [
+        (
+            "largest",
+            "Give back the largest of all entries that the list holds, at whatever place it stands. Of several that "
+            "are equally large the first one is meant, and of a list without any there is nothing to give back.",
+        ),
+        (
+            "gaps",
+            "Count how often two neighbours differ by more than a given step, going from the left to the right end. "
+            "A pair counts once only, however far apart both of its members are from one another.",
+        ),
+    ]
+    other = (
+        "shift",
+        "Move everything one place to the left; whatever falls off comes back at the other end. The caller keeps an "
+        "unchanged copy, since many programs still read the old order while this one is at work.",
+    )
+    filter_ = DecontaminateFilter(
+        step(), items=[EvalItem("code", str(number), function(*item)) for number, item in enumerate(items)]
+    )
+    assert filter_.judge(table([function(*other)])).reason == [""]
+    assert not filter_.judge(table([function(*item) for item in items])).keep.any()
+
+
 def test_a_piece_of_a_long_item_is_found():
     story = " ".join(problem(random.Random(number)) for number in range(100, 110))
     filter_ = DecontaminateFilter(step(), items=[EvalItem("long", "1", story)])

@@ -200,7 +200,7 @@ def _pid(_: int) -> int:
         (60_000, [{"kind": "exact"}], 1),  # half a minute of text, and nothing to do with it
         (60_000, [{"kind": "exact"}, {"kind": "language", "languages": ["en"]}], 4),
         (400_000, [{"kind": "minhash"}, {"kind": "decontaminate"}], 4),  # what is read is parsed
-        (300_000, [{"kind": "minhash", "keep": "longest"}, {"kind": "language", "languages": ["en"]}], 1),  # all here
+        (200_000, [{"kind": "minhash", "keep": "longest"}, {"kind": "language", "languages": ["en"]}], 1),  # all here
     ],
 )
 def test_processes_are_started_where_they_pay(tmp_path, monkeypatch, rows, chain, processes):

@@ -111,6 +111,13 @@ def test_length_measures_words_and_characters():
         "I'm just a language model and know nothing of cards.",
         "Lo siento, pero no puedo ayudar con eso.",
         "Es tut mir leid, aber ich kann dir dabei nicht helfen.",
+        "Ich kann dir dabei leider nicht helfen.",
+        "I'm just an AI and can't browse the internet.",
+        "No puedo ayudarte con eso.",
+        "抱歉，我无法提供帮助。",
+        "很抱歉，我不能回答这个问题。",
+        "죄송하지만 도와드릴 수 없습니다.",
+        "Извините, но я не могу помочь с этим.",
     ],
 )
 def test_refusals_are_found(text):
@@ -132,6 +139,11 @@ def test_refusals_are_found(text):
         "The model cannot be trained without data.",
         "You can't help being late sometimes.",
         "An AI language model predicts the next token.",
+        "I couldn't answer the phone because I was driving.",
+        "I am just an AI researcher from Lyon.",
+        "抱歉让您久等了，您的订单已发出。",
+        "Извините, но я не могу войти в приложение.",
+        "Je ne peux pas venir demain, dit-elle.",
     ],
 )
 def test_ordinary_answers_are_no_refusals(text):

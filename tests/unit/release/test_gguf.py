@@ -271,19 +271,6 @@ def test_a_quantisation_may_be_written_as_llama_cpp_writes_it(models: dict[str, 
     assert [each["quant"] for each in files.proofs] == ["q8_0", "q4_k_m"]
 
 
-@llama_cpp
-def test_an_export_on_another_holdout_stands_beside_the_first(models: dict[str, Path], tmp_path: Path) -> None:
-    def exported(quants: list[str], *words: str) -> list[float]:
-        items = [Item(word, ({"role": "user", "content": word},), "x") for word in words]
-        asked: dict[str, Any] = {"holdout": Holdout(tuple(items)), "metrics": [parse_metric("exact_match")]}
-        options: dict[str, Any] = {"max_tokens": 3, "latency_items": 0, "gates": []}
-        files = asyncio.run(export_gguf(str(models["llama"]), tmp_path, quants, **asked, **options))
-        return [each["greedy"] for each in files.proofs]
-
-    assert exported(["f32", "q8_0"], "lost", "late")[0] == 1
-    assert exported(["f32", "f16"], "found")[0] == 1
-
-
 def test_a_family_that_is_not_known_is_told(models: dict[str, Path], tmp_path: Path) -> None:
     import json
     import shutil

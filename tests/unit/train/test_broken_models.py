@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from distill.errors import InputError
-from distill.train.student import load_config, load_model, load_tokenizer, locate
+from distill.train.student import load_adapter, load_config, load_model, load_tokenizer, locate
 from distill.train.template import Encoder, use_template
+from tests.support.tiny_student import make_model
 
 
 def cut(folder: Path) -> None:
@@ -108,3 +109,48 @@ def test_an_adapter_in_place_of_a_model_is_told_how_to_be_used(tmp_path: Path) -
         with pytest.raises(InputError, match="--adapter") as caught:
             locate(str(folder))
         assert "not a model folder" in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def adapter(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter as other tools leave it: without our notes of its base."""
+    from peft import LoraConfig, get_peft_model
+
+    folder = tmp_path_factory.mktemp("adapter")
+    settings = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    get_peft_model(load_model(student, dtype="float32"), settings).save_pretrained(folder)
+    return folder
+
+
+ADAPTERS: dict[str, Callable[[Path], object]] = {
+    "cut short": lambda f: _shorten(f / "adapter_model.safetensors"),
+    "no tensors": lambda f: (f / "adapter_model.safetensors").write_bytes(b"x" * 999),
+    "some are missing": lambda f: _without_half(f / "adapter_model.safetensors"),
+    "settings that are none": lambda f: (f / "adapter_config.json").write_text("[1]"),
+    "an unknown kind": lambda f: (f / "adapter_config.json").write_text('{"peft_type": "FROB"}'),
+}
+
+
+def _shorten(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _without_half(file: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(file)
+    save_file(dict(list(tensors.items())[: len(tensors) // 2]), file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("how", ADAPTERS)
+def test_an_adapter_that_is_damaged(how: str, adapter: Path, student: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(adapter, tmp_path / "broken")
+    ADAPTERS[how](broken)
+    with pytest.raises(InputError, match="the adapter does not fit the model"):
+        load_adapter(load_model(student, dtype="float32"), broken)
+
+
+def test_an_adapter_of_a_model_of_another_size(adapter: Path, tmp_path: Path) -> None:
+    other = load_model(make_model(tmp_path / "other", hidden_size=32), dtype="float32")
+    with pytest.raises(InputError, match="the adapter does not fit the model"):
+        load_adapter(other, adapter)

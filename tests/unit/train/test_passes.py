@@ -106,6 +106,30 @@ def test_a_model_that_mixes_rows_is_found_out(model: Any, monkeypatch: pytest.Mo
     assert not keeps_apart(model, update(), tolerance=1e-3)
 
 
+def test_in_bfloat16_rounding_is_not_taken_for_mixing(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tolerance that no rounding keeps: what counts is how far apart rows are that do see each other."""
+    from distill.train.student import load_model
+
+    model = load_model(student, dtype="bfloat16")
+    forward = model.forward
+
+    def rounded(*args: Any, **kwargs: Any) -> Any:
+        found = forward(*args, **kwargs)
+        draw = torch.Generator().manual_seed(found.logits.size(1))
+        noise = torch.randn(found.logits.shape, generator=draw)
+        found.logits = (found.logits.float() + 0.02 * found.logits.float().std() * noise).bfloat16()
+        return found
+
+    monkeypatch.setattr(model, "forward", rounded)
+    assert keeps_apart(model, update(), tolerance=1e-3)
+
+    def without_borders(*args: Any, position_ids: Any = None, **kwargs: Any) -> Any:
+        return rounded(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", without_borders)
+    assert not keeps_apart(model, update(), tolerance=1e-3)
+
+
 WORDS = ("lost", "stolen", "blocked", "declined")
 
 
