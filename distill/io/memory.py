@@ -8,7 +8,10 @@ import os
 import resource
 import sys
 
-__all__ = ["available_memory", "hand_back", "peak_memory", "resident_memory"]
+__all__ = ["available_memory", "hand_back", "map_large_blocks", "peak_memory", "resident_memory"]
+
+_MMAP_THRESHOLD = -3
+"""glibc's number of `M_MMAP_THRESHOLD`."""
 
 
 def peak_memory() -> int:
@@ -49,6 +52,19 @@ def hand_back() -> None:
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return
+
+
+def map_large_blocks(size: int = 4 << 20) -> None:
+    """From now on a block of at least `size` bytes goes back to the system when it is freed.
+
+    glibc raises that size to the largest block that was freed, up to 32 MB, and keeps smaller ones in one heap: a
+    training step, which frees tensors of many sizes between others that stay, then holds up to twice what is alive in
+    it. With a fixed size what is held is what is alive. Nothing where the C library has no such setting.
+    """
+    try:
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, size)
     except (OSError, AttributeError):
         return
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from distill.errors import Halted
 from distill.io import digest
+from distill.io.memory import map_large_blocks
 from distill.recipe import TrainConfig
 from distill.train import student, team
 from distill.train.bases import remember
@@ -73,6 +74,7 @@ class Session:
         """The student, with the draws that follow decided by the seed."""
         from transformers import set_seed
 
+        map_large_blocks()
         set_seed(self.seed)
         # A full fine-tune keeps its weights in float32 and multiplies in bfloat16: in bfloat16 alone most updates are
         # smaller than the spacing of the numbers, and are lost.

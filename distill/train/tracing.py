@@ -2,9 +2,9 @@
 # torch, transformers and peft are only partly typed.
 """The memory of one training step, found by running the step on tensors that have shapes and no content.
 
-Torch's `meta` device computes shapes only, and every new tensor passes a dispatch hook that plays it through a model of
-the allocator (`heap.py`). So what a layer keeps for its backward pass, which temporaries exist at once, and when they
-are freed, is not a formula to be kept in step with the code: it is the code.
+Torch's `meta` device computes shapes only, and every new tensor passes a dispatch hook that counts the bytes alive and
+their peak. So what a layer keeps for its backward pass, which temporaries exist at once, and when they are freed, is
+not a formula to be kept in step with the code: it is the code.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
 from distill.recipe import TrainConfig
 from distill.train import student
-from distill.train.heap import Heap
 from distill.train.kernels import fuse_adapters
 from distill.train.loss import logits_of
 
@@ -43,10 +41,8 @@ class Sizes:
     linear: int
     """Of them in linear layers that 4-bit quantisation takes."""
     trainable: int
-    alive: int
+    step: int
     """Bytes at most alive in an update, beyond the parameters themselves and the optimiser's state."""
-    held: int
-    """Bytes at most that an allocator of the kind of glibc's holds for them."""
 
 
 def trace(
@@ -70,11 +66,11 @@ def trace(
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and "lora_" not in name and "lm_head" not in name
     )
-    alive, held = measure(config, model, shape, device="meta", dtype=dtype, passes=min(passes, 2), look=cpu)
+    step = measure(config, model, shape, device="meta", dtype=dtype, passes=min(passes, 2), look=cpu)
     count, trained = (sum(p.numel() for p in some) for some in (parameters, [p for p in parameters if p.requires_grad]))
     del model, parameters
     gc.collect()
-    return Sizes(count, linear, trained, alive, held)
+    return Sizes(count, linear, trained, step)
 
 
 def small_model(config: TrainConfig, model_config: Any, *, layers: int, dtype: str, attention: str, cpu: bool) -> Any:
@@ -212,10 +208,8 @@ def _casting(*, keeps: bool) -> Any:
     return Casting()
 
 
-def measure(
-    config: TrainConfig, model: Any, shape: Shape, *, device: str, dtype: str, passes: int, look: bool
-) -> tuple[int, int]:
-    """(`alive`, `held`) of `Sizes`, for two updates of `model`, whether its tensors have content or not.
+def measure(config: TrainConfig, model: Any, shape: Shape, *, device: str, dtype: str, passes: int, look: bool) -> int:
+    """`step` of `Sizes`, for two updates of `model`, whether its tensors have content or not.
 
     Args:
         look: also what is tried out on the first update.
@@ -233,14 +227,13 @@ def measure(
                 model.train()
             for _ in range(passes):
                 one_step(config, model, shape, device=device, dtype=dtype)
-                counter.heap.settle()
         if first:
             optimiser.step()  # its state is there from now on, and is counted elsewhere
         with counter:
             torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
             optimiser.step()
         optimiser.zero_grad()
-    return counter.most, counter.heap.peak
+    return counter.peak
 
 
 def few_of(shape: Shape) -> Shape:
@@ -278,7 +271,7 @@ def _traced_attention() -> str:
 
 
 def _counter() -> Any:
-    """A dispatch mode that counts bytes of new tensors: alive now, at most, and as an allocator holds them."""
+    """A dispatch mode that counts bytes of new tensors: alive now, and at most."""
     import weakref
 
     import torch
@@ -288,16 +281,13 @@ def _counter() -> Any:
     class Counter(TorchDispatchMode):
         def __init__(self) -> None:
             super().__init__()
-            self.alive = self.most = 0
-            self.heap = Heap()
-            self.numbers = itertools.count()
+            self.alive = self.peak = 0
             self.known: set[int] = set()
             self.shapes: dict[Any, Any] = {}
 
-        def _gone(self, key: int, number: int, size: int) -> None:
+        def _gone(self, key: int, size: int) -> None:
             self.known.discard(key)
             self.alive -= size
-            self.heap.give(number)
 
         def _computed(self, func, args, kwargs, given):
             """What `func` gives. Shapes that were worked out once are known: most layers are alike, and on `meta`
@@ -332,16 +322,13 @@ def _counter() -> Any:
                 if not isinstance(tensor, torch.Tensor):
                     continue
                 storage = tensor.untyped_storage()
-                key, size, number = id(storage), storage.nbytes(), next(self.numbers)
+                key, size = id(storage), storage.nbytes()
                 if key in before or key in self.known or not size:
                     continue
                 self.known.add(key)
                 self.alive += size
-                self.most = max(self.most, self.alive)
-                # What runs in a backward pass makes no graph that outlives it, checkpointed layers that run again too.
-                forward = torch.is_grad_enabled() and torch._C._current_graph_task_id() < 0
-                self.heap.take(number, size, dust=forward)
-                weakref.finalize(storage, self._gone, key, number, size)
+                self.peak = max(self.peak, self.alive)
+                weakref.finalize(storage, self._gone, key, size)
             return result
 
     return Counter()
