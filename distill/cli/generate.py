@@ -107,7 +107,7 @@ def generate_run(
 ) -> Summary:
     """Drive a run from the terminal and say how it ended; returns its `Summary`."""
     from distill.engine import open_run
-    from distill.io.arrow import without_pandas
+    from distill.io.conversion import without_pandas
     from distill.planning import Shard
 
     without_pandas()

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from distill.errors import InputError
 from distill.filters.base import Filter, Verdicts
-from distill.io.arrow import with_pandas
+from distill.io.conversion import with_pandas
 from distill.recipe import CustomStep, suggest
 
 __all__ = ["GROUP", "load_custom", "package_of"]

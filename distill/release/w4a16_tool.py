@@ -1,4 +1,5 @@
-# pyright: basic, reportMissingImports=false, reportMissingTypeStubs=false
+# pyright: basic, reportMissingImports=false, reportMissingTypeStubs=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
 # It runs in an environment of its own, whose packages are not those of this one.
 """What is done in the quantisation environment: `python w4a16_tool.py JOB.json`. It imports nothing of distill.
 

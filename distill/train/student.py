@@ -151,7 +151,7 @@ def load_model(folder: Path, *, dtype: str, four_bit: bool = False) -> Any:
     )
     device = {"": torch.cuda.current_device()} if torch.cuda.is_available() else {"": "cpu"}
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=kind,
             quantization_config=quantization,
@@ -163,6 +163,7 @@ def load_model(folder: Path, *, dtype: str, four_bit: bool = False) -> Any:
             ignore_mismatched_sizes=True,  # they are told below, by name
             output_loading_info=True,
         )
+        model, found = loaded
     except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
         raise InputError(f"the model cannot be loaded: {_first_line(error)}", path=folder) from None
     _whole(found, folder)

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import traceback
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from distill.errors import DistillError
 from distill.filters.parallel.copies import Copies, Orders
@@ -106,7 +106,7 @@ def read(line: socket.socket, files: tuple[int, ...]) -> tuple[int, bytes] | Non
     said = line.recv(_SAID.size, socket.MSG_WAITALL)
     if len(said) < _SAID.size:
         return None
-    number, length = _SAID.unpack(said)
+    number, length = cast(tuple[int, int], _SAID.unpack(said))
     parts, at = list[bytes](), 0
     while at < length:
         parts.append(os.pread(files[number], length - at, at))
