@@ -34,8 +34,9 @@ from distill.train.tracing import Shape, Sizes, few_of, one_step, small_model, t
 
 __all__ = ["Plan", "plan", "rows_that_fit"]
 
-_SPARE = 1.05
-"""What the allocator holds beyond the tensors of a step that are alive (on a CPU with `map_large_blocks`)."""
+_SPARE = {"cpu": 1.17, "mapped": 1.05, "cuda": 1.05}
+"""What the allocator holds beyond the tensors of a step that are alive: holes between them. `mapped`: on a CPU, with
+`map_large_blocks`."""
 
 _KERNELS = {"cpu": 100_000_000, "cuda": 0}
 """Code that the first step loads or compiles, and scratch space of its products; seen with the embedded student."""
@@ -256,7 +257,9 @@ def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict
             weights = packed + plain + (dequantised if dequantised <= available // 4 else 0)
             weights += round(_QUANTISING * job.weights_bytes) if job.cpu else 0
     optimiser = 8 * sizes.trainable
-    held = round(_SPARE * sizes.step) + _KERNELS["cpu" if job.cpu else "cuda"]
+    where = "cpu" if job.cpu else "cuda"
+    spare = _SPARE["mapped" if job.cpu and config.gradient_checkpointing else where]
+    held = round(spare * sizes.step) + _KERNELS[where]
     return {"weights": weights, "adapter": adapter, "optimiser": optimiser, "step": held}
 
 

@@ -74,7 +74,8 @@ class Session:
         """The student, with the draws that follow decided by the seed."""
         from transformers import set_seed
 
-        map_large_blocks()
+        if self.config.gradient_checkpointing:  # what little is kept lies between what is not, and holes are most
+            map_large_blocks()
         set_seed(self.seed)
         # A full fine-tune keeps its weights in float32 and multiplies in bfloat16: in bfloat16 alone most updates are
         # smaller than the spacing of the numbers, and are lost.
