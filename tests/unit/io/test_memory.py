@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from distill.io.memory import available_memory, peak_memory
 
@@ -18,3 +20,37 @@ def test_the_peak_is_this_process_own_and_not_its_parents() -> None:
 
 def test_some_memory_is_free_and_not_more_than_a_machine_can_have() -> None:
     assert 1 << 24 < available_memory() < 1 << 46
+
+
+LARGE = """
+import ctypes, sys
+from distill.io.memory import map_large_blocks, resident_memory
+
+c = ctypes.CDLL(None)
+c.malloc.restype = ctypes.c_void_p
+c.malloc.argtypes, c.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+
+def take(size):
+    place = c.malloc(size)
+    ctypes.memset(place, 1, size)
+    return place
+
+if sys.argv[1] == "map":
+    map_large_blocks()
+c.free(take(31 << 20))  # by default blocks up to this size go to the heap from now on
+before = resident_memory()
+blocks = [(take(8 << 20), take(64 << 10)) for _ in range(30)]
+for large, _ in blocks:
+    c.free(large)
+print((resident_memory() - before) >> 20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_large_blocks_between_small_ones_go_back_to_the_system() -> None:
+    def held(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", LARGE, how], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert held("leave") > 100
+    assert held("map") < 20
