@@ -35,7 +35,11 @@ def train(
         str | None, typer.Option("--run", help="With RECIPE: the run, by path or name; else the latest.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Rows: a .jsonl or .parquet file, or a folder with train.jsonl.")
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Rows: a .jsonl or .parquet file, a folder with train.jsonl, or hub:OWNER/NAME[@CONFIG][:SPLIT].",
+        ),
     ] = None,
     validation: Annotated[Path | None, typer.Option("--validation", help="Rows on which the loss is watched.")] = None,
     model: Annotated[

@@ -1,6 +1,6 @@
 """Training rows from any of the layouts people have.
 
-A row is read from JSON Lines or Parquet in one of four layouts, told apart by its keys:
+A row is read from JSON Lines, Parquet or a dataset of the hub in one of four layouts, told apart by its keys:
 
     messages                          [{"role": "user", "content": …}, {"role": "assistant", "content": …}]
     conversations                     [{"from": "human", "value": …}, {"from": "gpt", "value": …}]     (ShareGPT)
@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from distill.errors import InputError
 from distill.io import check_text, digest, read_jsonl
+from distill.io.hub import HUB, hub_name, hub_tables
 
 __all__ = [
     "Conversation",
@@ -114,7 +115,10 @@ def read_rows(path: Path) -> Iterator[Conversation]:
 
 
 def read_table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line from 1, row) of a `.parquet` file, or of JSON Lines whatever the ending."""
+    """(line from 1, row) of a `.parquet` file, of a dataset of the hub, or of JSON Lines whatever the ending."""
+    if str(path).startswith(HUB):
+        yield from _read_hub(str(path))
+        return
     if path.suffix != ".parquet":
         yield from read_jsonl(path)
         return
@@ -130,6 +134,15 @@ def read_table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield number, {key: value for key, value in row.items() if value is not None}
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"cannot be read as Parquet: {error}", path=path) from None
+
+
+def _read_hub(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    name, config, split = hub_name(path)
+    number = 0
+    for table in hub_tables(name, config=config, split=split or "train"):
+        for row in table.to_pylist():
+            number += 1
+            yield number, {key: value for key, value in row.items() if value is not None}
 
 
 def conversation(row: Mapping[str, Any], *, path: Path | None = None, line: int | None = None) -> Conversation:

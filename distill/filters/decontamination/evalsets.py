@@ -16,9 +16,10 @@ from pathlib import Path
 
 from distill.assets import find
 from distill.errors import InputError
-from distill.filters.decontamination.evalsources import HUB, hub_batches, task_sets
+from distill.filters.decontamination.evalsources import hub_batches, task_sets
 from distill.filters.reading import Batch, open_source
 from distill.filters.text import Absent, text
+from distill.io.hub import HUB
 from distill.recipe import EvalSet
 
 __all__ = ["EvalItem", "load_items"]

@@ -15,17 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow as pa
 import yaml
 
 from distill.errors import InputError
 from distill.filters.reading import Batch
+from distill.io.hub import HUB, hub_tables
 from distill.recipe import EvalSet
 
-__all__ = ["HUB", "hub_batches", "task_sets"]
+__all__ = ["hub_batches", "task_sets"]
 
-HUB = "hub:"
-_BATCH = 1024
 _FILES = {"json", "csv", "parquet"}
 _COLUMN = re.compile(r"\{\{-?\s*(?:doc\.)?([A-Za-z_]\w*)")
 _INCLUDES = 8
@@ -37,18 +35,9 @@ def hub_batches(eval_set: EvalSet) -> Iterator[Batch]:
     Raises:
         InputError: there is no such dataset, configuration or split, or it cannot be reached.
     """
-    import datasets
-
-    name = eval_set.path.removeprefix(HUB)
-    way_out = "download the file and give its path instead of the dataset"
-    try:
-        loaded: Any = datasets.load_dataset(name, eval_set.config, split=eval_set.split or "test")
-    except Exception as error:  # the library and those beneath it raise many kinds
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"the dataset {name} cannot be loaded: {why}", field="path", hint=way_out) from None
     place = 1
-    for table in loaded.with_format("arrow").iter(batch_size=_BATCH):
-        rows = cast(pa.Table, table).replace_schema_metadata()
+    name = eval_set.path.removeprefix(HUB)
+    for rows in hub_tables(name, config=eval_set.config, split=eval_set.split or "test"):
         yield Batch(rows, list(range(place, place + rows.num_rows)))
         place += rows.num_rows
 

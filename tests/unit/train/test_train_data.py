@@ -31,6 +31,23 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
+def test_a_dataset_is_read_through_the_hubs_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder is loaded by the same call as a dataset of the hub."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "set").mkdir()
+    write(tmp_path / "set" / "train.jsonl", LAYOUTS["alpaca"], LAYOUTS["alpaca"])
+    write(tmp_path / "set" / "validation.jsonl", LAYOUTS["alpaca without input"])
+    name = f"hub:{tmp_path / 'set'}"
+    data = TrainData.read(Path(name), Path(f"{name}:validation"))
+    assert [row.turns for row in (*data.train, *data.validation)] == [WANTED] * 3
+    assert data.train[1].where == "set:2"
+    assert data.sources == ("set", "set:validation")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        TrainData.read(Path(f"{name}:test"))
+    with pytest.raises(InputError, match="cannot be loaded"):
+        TrainData.read(Path(f"hub:{tmp_path / 'none'}"))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_becomes_the_same_conversation(layout: str, tmp_path: Path) -> None:
     (row,) = read_rows(write(tmp_path / "rows.jsonl", LAYOUTS[layout]))
