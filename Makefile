@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# OpenMP threads spin for a moment and then sleep: distill/io/threads.py says why.
+# OpenMP threads spin for a moment and then sleep: distill/io/numeric.py says why.
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT  ?= 10000
 

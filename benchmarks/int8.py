@@ -1,7 +1,7 @@
 """What products in 8 bits change in the embedded teacher, and what they save: the distribution of the next token over
 messages of the quickstart's holdout against bfloat16, and the seconds of a batch.
 
-`GOMP_SPINCOUNT=0 python -m benchmarks int8` is the same with threads that sleep at once (`distill/io/threads.py`)."""
+`GOMP_SPINCOUNT=0 python -m benchmarks int8` is the same with threads that sleep at once (`distill/io/numeric.py`)."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.harness import ROOT, table
 from distill import models
+from distill.io import numeric
 from distill.io.jsonl import read_jsonl
-from distill.io.threads import wait_briefly
 from distill.teachers.local.batch import Batch, BatchRow
 from distill.teachers.local.host import cores, fast_int8
 from distill.teachers.local.sampling import Draw
@@ -23,7 +23,7 @@ COMPARED, TOGETHER, STEPS = 4, 48, 20
 
 
 def main() -> None:
-    wait_briefly()
+    numeric.prepare()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

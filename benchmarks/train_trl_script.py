@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.train_trl import BATCH, MODEL, RANK, RATE, SEED
-from distill.io.threads import WAITING
+from distill.io.numeric import WAITING
 
 
 def main() -> None:

@@ -21,8 +21,7 @@ from typing import Any
 import orjson
 
 from distill.errors import InputError
-from distill.io import digest, loads, write_bytes, write_text
-from distill.io.threads import wait_briefly
+from distill.io import digest, loads, numeric, write_bytes, write_text
 from distill.recipe import LoraConfig
 
 __all__ = [
@@ -81,10 +80,7 @@ def offline() -> None:
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ[name] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Large pages for large tensors, where the kernel gives them to who asks: the holes between tensors are fewer, and a
-    # step of 8 rows of 512 tokens took 56 instead of 65 CPU seconds and 5.9 instead of 6.4 GB (SmolLM2-135M, LoRA).
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    wait_briefly()
+    numeric.prepare()
     # Renamed settings are TRL's and transformers' own affair; kernels that could be fetched are not wanted.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -174,7 +170,21 @@ def load_model(folder: Path, *, dtype: str, four_bit: bool = False) -> Any:
         keep_packing(model)
         _let_go(model)
     model.config.use_cache = True
+    _decode_plainly(model)
     return model
+
+
+def _decode_plainly(model: Any) -> None:
+    """Leave nothing of the model's own settings for decoding but its special tokens.
+
+    Many models come with a penalty on repetitions, which `generate` keeps in greedy decoding too, over the prompt's
+    tokens as well: a trained student would be scored by answers that it does not give in llama.cpp, nor was taught.
+    """
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    model.generation_config = GenerationConfig(**{name: getattr(own, name, None) for name in names})
 
 
 def _whole(found: Mapping[str, Any], folder: Path) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from distill.errors import InputError
 from distill.filters.semantic.embedding import Encoder
-from distill.io.threads import wait_briefly
+from distill.io import numeric
 
 __all__ = ["SentenceEncoder", "StaticEncoder", "open_encoder"]
 
@@ -49,7 +49,7 @@ class SentenceEncoder:
     """A sentence-transformers model; bfloat16 where the processor computes in it, else float32."""
 
     def __init__(self, path: Path, name: str) -> None:
-        wait_briefly()
+        numeric.prepare()
         _check_modules(path)
         import torch
         from sentence_transformers import SentenceTransformer

@@ -18,7 +18,7 @@ from typing import Any
 
 from distill import models
 from distill.errors import InputError
-from distill.io.threads import wait_briefly
+from distill.io import numeric
 from distill.models.cache import home, locked
 
 __all__ = ["static_folder"]
@@ -61,7 +61,7 @@ def static_folder(encoder: str, note: Callable[[str], None] = lambda text: None)
 
 
 def _make(source: Path, target: Path) -> None:
-    wait_briefly()
+    numeric.prepare()
     from model2vec.distill import distill_from_model
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging

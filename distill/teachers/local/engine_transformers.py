@@ -27,8 +27,8 @@ from typing import Any
 import orjson
 
 from distill.errors import FailureClass, InputError, RunError, TeacherError
+from distill.io import numeric
 from distill.io.memory import hand_back
-from distill.io.threads import wait_briefly
 from distill.teachers.base import Reply
 from distill.teachers.local.batch import Batch, BatchRow
 from distill.teachers.local.host import cores, fast_bfloat16, fast_int8
@@ -140,7 +140,7 @@ class TransformersEngine:
     # --- the engine's own thread ---
 
     def _load(self) -> None:
-        wait_briefly()
+        numeric.prepare()
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging

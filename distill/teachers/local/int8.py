@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from distill.io.memory import page_out
+
 __all__ = ["Int8Linear", "Seen", "parts_of", "quantise", "works"]
 
 _LAYERS = {
@@ -93,8 +95,9 @@ def quantise(model: Any) -> int:
         for name, layer in list(parent.named_children()):
             if name in _LAYERS and isinstance(layer, nn.Linear):
                 setattr(parent, name, Int8Linear(layer, seen, parts_of(layer.in_features, _LAYERS[name])))
+                page_out(layer.weight.data_ptr(), layer.weight.nbytes)
                 count += 1
-    # What stays is copied out of the weights' file: as long as one tensor lies in its mapping, all of it is held.
+    # What stays is copied out of the weights' file: as long as one tensor lies in its mapping, the mapping is there.
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
     return count

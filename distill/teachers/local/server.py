@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from distill.errors import InputError, RunError
-from distill.io.threads import WAITING
+from distill.io.numeric import WAITING
 
 __all__ = ["LlamaServer", "find_servers"]
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from distill.io.memory import available_memory, peak_memory
+from distill.io.memory import available_memory, page_out, peak_memory, resident_memory
 
 
 def test_the_peak_is_this_process_own_and_not_its_parents() -> None:
@@ -54,3 +56,24 @@ def test_large_blocks_between_small_ones_go_back_to_the_system() -> None:
 
     assert held("leave") > 100
     assert held("map") < 20
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a call of Linux")
+def test_what_was_read_of_a_mapped_file_goes_out_of_memory_and_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    with path.open("wb") as file:
+        file.write(np.arange(16 << 20, dtype=np.uint32).tobytes())
+        file.flush()
+        os.fsync(file.fileno())  # what is not on disk cannot be let go
+    mapped = np.memmap(path, dtype=np.uint32, mode="r")
+    total = int(mapped.sum(dtype=np.uint64))
+    held = resident_memory()
+    page_out(mapped.ctypes.data + 5, mapped.nbytes - 5)
+    assert _on_tmpfs(tmp_path) or held - resident_memory() > mapped.nbytes // 2
+    assert int(mapped.sum(dtype=np.uint64)) == total
+
+
+def _on_tmpfs(folder: Path) -> bool:
+    """Files there are memory."""
+    said = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=True)
+    return said.stdout.strip() in ("tmpfs", "ramfs")

@@ -62,6 +62,18 @@ def test_the_rows_of_an_update_do_not_depend_on_memory(student: Path, tmp_path: 
     assert found.auto_find_batch_size is False  # the trap: it would halve the first factor and leave the second
 
 
+def test_the_products_of_batches_of_all_lengths_are_not_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled for a shape, with scratch memory each: a gigabyte after thirty updates of a 135M model."""
+    names = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    offline()
+    assert [os.environ[name] for name in names] == ["64", "64"]
+    monkeypatch.setenv(names[0], "5")
+    offline()
+    assert os.environ[names[0]] == "5"
+
+
 def test_waiting_threads_spin_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
