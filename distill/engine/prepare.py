@@ -182,10 +182,12 @@ def _beside(steps: Sequence[FilterStep], folder: Path) -> dict[str, str]:
 
 
 def _eval_sets(recipe: Recipe) -> tuple[EvalSet, ...]:
-    """The declared sets and the holdout: no row may repeat a question that proves the gain."""
-    sets: Sequence[EvalSet] = recipe.eval_sets
-    if recipe.evaluate is not None and all(item.path != recipe.evaluate.holdout for item in sets):
-        sets = (*sets, EvalSet(path=recipe.evaluate.holdout, name="holdout"))
+    """The declared sets, the holdout and the general questions: no row may repeat what proves a gain or a loss."""
+    sets = list(recipe.eval_sets)
+    if recipe.evaluate is not None:
+        own = {"holdout": recipe.evaluate.holdout, "general": recipe.evaluate.general}
+        declared = {item.path for item in sets}
+        sets += [EvalSet(path=path, name=name) for name, path in own.items() if path and path not in declared]
     return tuple(sets)
 
 

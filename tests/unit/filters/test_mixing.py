@@ -83,6 +83,20 @@ def test_a_run_mixes_them_into_its_training_split_only(tmp_path):
     assert f"| kept | | {len(rows)} |" in card
 
 
+def test_what_proves_that_nothing_was_forgotten_is_not_mixed_in(tmp_path):
+    general(tmp_path)
+    item = {"messages": [{"role": "user", "content": QUESTION}], "answer": "Vltava"}
+    (tmp_path / "asked.jsonl").write_text(json.dumps(item) + "\n")
+    item["messages"][0]["content"] = "Which card is lost?"
+    (tmp_path / "holdout.jsonl").write_text(json.dumps(item) + "\n")
+    scored = {"holdout": "holdout.jsonl", "metrics": ["exact_match"], "general": "asked.jsonl"}
+    file = rehearsal(tmp_path, dataset={"mix": {"path": "general.jsonl", "share": 0.9}}, evaluate=scored)
+    asyncio.run(_drain(file))
+    (metrics,) = (tmp_path / "runs").glob("*/metrics.json")
+    mixed = json.loads(metrics.read_text())["mixed"]
+    assert mixed["rejected"] == {"exact": 1, "decontaminate": 1, "unusable": 1}
+
+
 def test_a_recipe_that_cannot_mix_says_so_before_anything_is_paid(tmp_path):
     file = rehearsal(tmp_path, dataset={"mix": {"path": "absent.jsonl", "share": 0.25}})
     with pytest.raises(InputError, match="absent"):
