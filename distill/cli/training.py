@@ -140,11 +140,13 @@ def _score(config: TrainConfig) -> Score | None:
     if config.watch is None:
         return None
     from distill.evaluate import Item, parse_metric
+    from distill.teachers.reading import split_thinking
 
     metric = parse_metric(config.watch.metric)
 
     def score(rows: Sequence[Conversation], answers: Sequence[str]) -> float:
-        items = [Item(row.where or str(i), row.prompt, row.turns[-1]["content"]) for i, row in enumerate(rows)]
+        right = [split_thinking(row.turns[-1]["content"])[0] for row in rows]
+        items = [Item(row.where or str(i), row.prompt, right[i]) for i, row in enumerate(rows)]
         return metric.count(items, answers).value
 
     return score

@@ -23,6 +23,7 @@ from distill.evaluate.scorecard import Latency
 from distill.io import digest, loads
 from distill.io.memory import hand_back
 from distill.train.bases import require_base
+from distill.train.saying import read, say
 from distill.train.student import (
     choose_dtype,
     load_adapter,
@@ -34,7 +35,7 @@ from distill.train.student import (
 )
 from distill.train.template import Encoder, stop_tokens, use_template
 
-__all__ = ["Generated", "Prediction", "Speech", "Student", "adapter_folder", "latency_of", "more_stops"]
+__all__ = ["Generated", "Prediction", "Speech", "Student", "adapter_folder", "latency_of", "more_stops", "read_answer"]
 
 _LATENCY_SECONDS = 15.0
 """The latency measurement ends early after this long; `n` says how many items it saw."""
@@ -43,12 +44,15 @@ _LATENCY_SECONDS = 15.0
 @dataclass(frozen=True, slots=True)
 class Prediction:
     text: str
+    """The answer, without what was thought before it."""
     tokens: int = 0
     finish: str = "stop"
     """`stop`, `length` (cut at the limit), or for a teacher the class of its failure."""
     prompt_tokens: int = 0
     usd: float | None = None
     """What the answer cost, where it has a price."""
+    reasoning: str = ""
+    """What stood between `<think>` and `</think>`, or was told apart by a provider."""
 
 
 @dataclass(frozen=True)
@@ -225,25 +229,8 @@ class Student:
         return model
 
     def _batch(self, model: Any, tokenizer: Any, prompts: list[list[int]], stops: tuple[int, ...]) -> list[Prediction]:
-        import torch
-
-        longest = max(map(len, prompts))
-        pad = tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=model.device)
-        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        made = model.generate(
-            input_ids=ids,
-            attention_mask=mask.to(model.device),
-            max_new_tokens=self.max_tokens,
-            do_sample=self.temperature > 0,
-            # What the model's own settings say of sampling has no meaning for greedy decoding.
-            temperature=self.temperature or None,
-            top_p=0.95 if self.temperature else None,
-            top_k=0 if self.temperature else None,
-            eos_token_id=list(stops),
-            pad_token_id=pad,
-        )
-        return [_read(row, tokenizer, stops) for row in made[:, longest:].tolist()]
+        made = say(model, prompts, stops, max_tokens=self.max_tokens, temperature=self.temperature)
+        return [read_answer(ids, tokenizer, stops) for ids in made]
 
     def _latency(self, model: Any, tokenizer: Any, prompts: list[list[int]], stops: tuple[int, ...]) -> Latency | None:
         count = min(self.latency_items, len(prompts))
@@ -291,11 +278,10 @@ def latency_of(times: Sequence[float], how: str) -> Latency | None:
     return Latency(round(p50, 4), round(p95, 4), len(ranked), how)
 
 
-def _read(ids: list[int], tokenizer: Any, stops: tuple[int, ...]) -> Prediction:
-    end = next((position for position, token in enumerate(ids) if token in stops), None)
-    kept = ids if end is None else ids[:end]
-    text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return Prediction(text, len(kept) + (end is not None), "length" if end is None else "stop")
+def read_answer(ids: Sequence[int], tokenizer: Any, stops: Sequence[int]) -> Prediction:
+    """What `ids` say up to the first of `stops`."""
+    said = read(ids, tokenizer, stops)
+    return Prediction(said.text, said.tokens, "stop" if said.ended else "length", reasoning=said.reasoning)
 
 
 def _contiguous(_: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ import orjson
 
 from distill.errors import InputError
 from distill.io import check_text, digest
+from distill.teachers.reading import split_thinking
 from distill.train.data import Conversation, read_table
 
 __all__ = ["Holdout", "Item", "Leak", "Repeat", "find_leaks", "find_repeats", "read_holdout"]
@@ -173,8 +174,10 @@ def _item(row: dict[str, Any], path: Path, line: int, number: int) -> Item:
         raise wrong(f"this field is needed; the line has: {', '.join(row)}", "answer", without)
     if answer is None and not free:
         raise wrong("is null: there is nothing to compare with", "answer", without)
-    if isinstance(answer, str) and not answer.strip() and not free:
-        raise wrong("is empty: there is nothing to compare with", "answer", without)
+    if isinstance(answer, str):
+        answer, _, _ = split_thinking(answer)  # a prediction is compared without its thoughts, too
+        if not answer.strip() and not free:
+            raise wrong("is empty: there is nothing to compare with", "answer", without)
     has_answer = not free or answer is not None
     if not has_answer:
         answer = ""

@@ -65,7 +65,12 @@ def write_task(student: Student, items: Sequence[Item], out: Path, *, name: str 
         "doc_to_target": "target",
         "target_delimiter": "",
         "num_fewshot": 0,
-        "generation_kwargs": {"until": list(speech.endings), "max_gen_toks": student.max_tokens, "do_sample": False},
+        "generation_kwargs": {
+            "until": list(speech.endings),
+            "max_gen_toks": student.max_tokens,
+            "do_sample": False,
+            "repetition_penalty": 1.0,  # many models' own settings have another
+        },
         "filter_list": [
             {
                 "name": "without_space",

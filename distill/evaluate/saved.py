@@ -72,7 +72,14 @@ class Saved:
         if any(row["finish"] in FAILURES for row in ordered):
             return None  # a failed request is worth another try
         predictions = [
-            Prediction(row["prediction"], row["tokens"], row["finish"], row.get("prompt_tokens", 0), row.get("usd"))
+            Prediction(
+                row["prediction"],
+                row["tokens"],
+                row["finish"],
+                row.get("prompt_tokens", 0),
+                row.get("usd"),
+                row.get("reasoning", ""),
+            )
             for row in ordered
         ]
         run: Mapping[str, Any] = ordered[0]["run"]
@@ -111,6 +118,7 @@ def line(system: str, of: Answered, item: Item, prediction: Prediction, metrics:
         "messages": list(item.messages),
         "answer": item.answer,
         "prediction": prediction.text,
+        **({"reasoning": prediction.reasoning} if prediction.reasoning else {}),
         "finish": prediction.finish,
         "tokens": prediction.tokens,
         "prompt_tokens": prediction.prompt_tokens,

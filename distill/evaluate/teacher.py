@@ -115,5 +115,7 @@ class TeacherSystem:
             return Prediction("", 0, error.failure.value), not gave_way.is_set()
         cost = float(answer.cost) if self.priced else None
         usage = answer.usage
-        prediction = Prediction(answer.text, usage.output, answer.finish, prompt_tokens=usage.input, usd=cost)
+        prediction = Prediction(
+            answer.text, usage.output, answer.finish, usage.input, cost, reasoning=answer.reasoning or ""
+        )
         return prediction, answer.reused or not gave_way.is_set()

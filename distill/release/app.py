@@ -11,6 +11,7 @@ import hmac
 import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -180,11 +181,13 @@ def _cut(answer: Answer, stop: str | list[str] | None) -> Answer:
     ends = [place for text in stops if text and (place := answer.text.find(text)) >= 0]
     if not ends:
         return answer
-    return Answer(answer.text[: min(ends)], "stop", answer.prompt_tokens, answer.completion_tokens)
+    return replace(answer, text=answer.text[: min(ends)], finish="stop")
 
 
 def _completion(model: str, backend: Backend, answer: Answer) -> dict[str, Any]:
     message = {"role": "assistant", "content": answer.text}
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
     return {
         "id": f"chatcmpl-{secrets.token_hex(12)}",
         "object": "chat.completion",

@@ -12,6 +12,9 @@ from distill.release.record import Release
 
 __all__ = ["write_serve_files"]
 
+_PLAINLY = """--override-generation-config '{"temperature": 0, "repetition_penalty": 1}'"""
+"""As it was scored, where a request says nothing else: greedily, without the penalty of many bases' settings."""
+
 
 def write_serve_files(release: Release, folder: Path, tokenizer: Any) -> list[str]:
     """Write what fits the release into `folder/serve/`; returns the names. Paths in them are relative to `folder`.
@@ -38,7 +41,7 @@ def _vllm(release: Release, folder: Path) -> str:
     if release.kind == "model":
         return _script(
             f"vllm serve ./{release.weights} --served-model-name {name} --chat-template ./{template} \\\n"
-            "  --host 127.0.0.1 --port 8000"
+            f"  {_PLAINLY} --host 127.0.0.1 --port 8000"
         )
     rank = int(loads((folder / release.weights / "adapter_config.json").read_bytes())["r"])
     # vLLM knows these ranks only; a larger one than the adapter's costs a little memory.
@@ -53,7 +56,8 @@ def _vllm(release: Release, folder: Path) -> str:
     return _script(
         f'vllm serve "${{BASE:?the folder or hub name of {release.base}}}"{quantise} \\\n'
         f"  --enable-lora --max-lora-rank {most} --lora-modules {name}=./{release.weights} \\\n"
-        f"  --chat-template ./{template} --host 127.0.0.1 --port 8000",
+        f"  --chat-template ./{template} {_PLAINLY} \\\n"
+        "  --host 127.0.0.1 --port 8000",
         note,
     )
 
@@ -75,7 +79,9 @@ def _modelfile(release: Release, tokenizer: Any) -> str | None:
     return (
         f"# ollama create {release.name} -f Modelfile\n"
         f"FROM ../{release.weights}\n"
-        f'TEMPLATE """{template}"""\n' + (f'PARAMETER stop "{stop}"\n' if stop else "") + "PARAMETER temperature 0\n"
+        f'TEMPLATE """{template}"""\n'
+        + (f'PARAMETER stop "{stop}"\n' if stop else "")
+        + "PARAMETER temperature 0\nPARAMETER repeat_penalty 1\n"  # its own default is a penalty
     )
 
 

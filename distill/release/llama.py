@@ -19,14 +19,14 @@ import httpx
 
 from distill.errors import RunError
 from distill.evaluate import Generated, Item, Prediction
-from distill.evaluate.generation import latency_of, more_stops
+from distill.evaluate.generation import latency_of, more_stops, read_answer
 from distill.io import digest
 from distill.teachers.local.host import cores
 from distill.teachers.local.server import LlamaServer
 from distill.train import student
 from distill.train.template import Encoder, stop_tokens, use_template
 
-__all__ = ["LlamaClient", "LlamaSystem", "more_stops", "read_answer", "running"]
+__all__ = ["LlamaClient", "LlamaSystem", "running"]
 
 _SLOTS = 4
 _TIMEOUT_S = 600.0
@@ -181,11 +181,3 @@ class LlamaSystem:
         tokenizer = student.load_tokenizer(folder)
         use_template(tokenizer, folder)
         return tokenizer
-
-
-def read_answer(ids: Sequence[int], tokenizer: Any, stops: Sequence[int]) -> Prediction:
-    """The text up to the first of `stops`."""
-    end = next((position for position, token in enumerate(ids) if token in stops), None)
-    kept = list(ids) if end is None else list(ids[:end])
-    text = str(tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-    return Prediction(text, len(kept) + (end is not None), "length" if end is None else "stop")

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from distill.errors import InputError, RunError
+from distill.evaluate.generation import more_stops, read_answer
 from distill.io import loads
-from distill.release.llama import LlamaClient, more_stops, read_answer, running
+from distill.release.llama import LlamaClient, running
 from distill.release.registry import Listed
 from distill.train import student
+from distill.train.saying import say
 from distill.train.template import Encoder, stop_tokens, use_template
 
 __all__ = ["Answer", "Backend", "Sampling", "TooLong", "open_backends"]
@@ -48,6 +50,8 @@ class Answer:
     """`stop` or `length`."""
     prompt_tokens: int
     completion_tokens: int
+    reasoning: str = ""
+    """What the model thought before it, where it did."""
 
 
 class Backend(Protocol):
@@ -117,7 +121,7 @@ class _Local:
             raise TooLong(f"{len(prompt)} tokens and {sampling.max_tokens} of answer pass {self.engine.room}")
         ids = await self.engine.ask(_Job(self.adapter, tuple(prompt), sampling, self._stops()))
         read = read_answer(ids, self.tokenizer, self._stops())
-        return Answer(read.text, read.finish, len(prompt), read.tokens)
+        return Answer(read.text, read.finish, len(prompt), read.tokens, read.reasoning)
 
     def _stops(self) -> tuple[int, ...]:
         return stop_tokens(self.tokenizer, self.engine.ends)
@@ -145,7 +149,7 @@ class _Llama:
             cache=True,
         )
         read = read_answer(ids, self.tokenizer, stop_tokens(self.tokenizer))
-        return Answer(read.text, read.finish, len(prompt), read.tokens)
+        return Answer(read.text, read.finish, len(prompt), read.tokens, read.reasoning)
 
 
 @dataclass(frozen=True)
@@ -243,27 +247,18 @@ class _Engine:
         first = jobs[0]
         if first.adapter is not None:
             self._model.set_adapter(first.adapter)
-        device = self._model.device
-        longest = max(len(job.prompt) for job in jobs)
-        pad = first.stops[0]  # masked: never seen
-        ids = torch.tensor([[pad] * (longest - len(job.prompt)) + list(job.prompt) for job in jobs], device=device)
-        mask = torch.tensor([[0] * (longest - len(job.prompt)) + [1] * len(job.prompt) for job in jobs], device=device)
-        drawn = first.sampling.temperature > 0
-        how: dict[str, Any] = {"do_sample": drawn, "temperature": None, "top_p": None, "top_k": None}
-        if drawn:
-            how |= {"temperature": first.sampling.temperature, "top_p": first.sampling.top_p, "top_k": 0}
+        sampling = first.sampling
         with torch.inference_mode(), torch.random.fork_rng():
-            if drawn:
-                torch.manual_seed(first.sampling.seed) if first.sampling.seed is not None else torch.seed()
-            made = self._model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=max(job.sampling.max_tokens for job in jobs),
-                eos_token_id=list(first.stops),
-                pad_token_id=pad,
-                **how,
+            if sampling.temperature > 0:
+                torch.manual_seed(sampling.seed) if sampling.seed is not None else torch.seed()
+            rows = say(
+                self._model,
+                [job.prompt for job in jobs],
+                first.stops,
+                max_tokens=max(job.sampling.max_tokens for job in jobs),
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
             )
-        rows: list[list[int]] = made[:, longest:].tolist()
         return [row[: job.sampling.max_tokens] for row, job in zip(rows, jobs, strict=True)]
 
 

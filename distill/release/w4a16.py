@@ -29,11 +29,10 @@ import orjson
 from distill.errors import InputError, RunError
 from distill.evaluate import Generated, Holdout, Item, Metric, Student, evaluate
 from distill.evaluate.counting import check_metrics
-from distill.evaluate.generation import latency_of
+from distill.evaluate.generation import latency_of, read_answer
 from distill.io import digest, loads, write_bytes, write_text
 from distill.io.disk import require_folder
 from distill.release.gates import check_values, losses
-from distill.release.llama import read_answer
 from distill.train import student
 from distill.train.data import Conversation
 from distill.train.memory import peak_memory

@@ -69,6 +69,7 @@ def answer(job):
             attention_mask=torch.tensor([[0] * n + [1] * (longest - n) for n in short]),
             max_new_tokens=job["max_tokens"],
             do_sample=False,
+            repetition_penalty=1.0,  # whatever the model's own settings say
             temperature=None,
             top_p=None,
             top_k=None,

@@ -20,6 +20,7 @@ from typing import Any
 from distill.recipe import WatchConfig
 from distill.train import team
 from distill.train.data import Conversation
+from distill.train.saying import read, say
 from distill.train.template import Encoder, stop_tokens
 from distill.train.watch import Watch
 
@@ -130,27 +131,8 @@ def _answers(model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_token
         with torch.no_grad():
             for start in range(0, len(order), _AT_ONCE):
                 chosen = order[start : start + _AT_ONCE]
-                longest = max(len(prompts[i]) for i in chosen)
-                pad = tokenizer.pad_token_id
-                ids = torch.tensor([[pad] * (longest - len(prompts[i])) + prompts[i] for i in chosen])
-                mask = torch.tensor([[0] * (longest - len(prompts[i])) + [1] * len(prompts[i]) for i in chosen])
-                made = model.generate(
-                    input_ids=ids.to(model.device),
-                    attention_mask=mask.to(model.device),
-                    max_new_tokens=max_tokens,
-                    do_sample=False,
-                    temperature=None,
-                    top_p=None,
-                    top_k=None,
-                    use_cache=True,
-                    eos_token_id=list(stops),
-                    pad_token_id=pad,
-                )
-                for i, answer in zip(chosen, made[:, longest:].tolist(), strict=True):
-                    end = next((at for at, token in enumerate(answer) if token in stops), len(answer))
-                    found[i] = tokenizer.decode(
-                        answer[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False
-                    )
+                made = say(model, [prompts[i] for i in chosen], stops, max_tokens=max_tokens)
+                found.update((i, read(ids, tokenizer, stops).text) for i, ids in zip(chosen, made, strict=True))
     finally:
         model.train(training)
     return [found[i] for i in range(len(prompts))]

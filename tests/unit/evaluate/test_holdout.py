@@ -52,6 +52,14 @@ def test_a_wrong_item_is_named_with_its_line(row: dict[str, Any], says: str, tmp
     assert says in str(caught.value)
 
 
+def test_an_answer_is_what_follows_the_thoughts(tmp_path: Path) -> None:
+    thought = "<think>\nIt says lost.\n</think>\n\n"
+    item = read_holdout(write(tmp_path, {**ITEM, "answer": thought + "lost"})).items[0]
+    assert item.answer == "lost"
+    with pytest.raises(InputError, match="answer: is empty"):
+        read_holdout(write(tmp_path, {**ITEM, "answer": thought}))
+
+
 def test_the_digest_changes_with_any_answer_and_the_prompts_digest_does_not(tmp_path: Path) -> None:
     one, other = read_holdout(write(tmp_path, ITEM)), read_holdout(write(tmp_path, {**ITEM, "answer": "y"}))
     assert one.digest != other.digest

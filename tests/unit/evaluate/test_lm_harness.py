@@ -31,7 +31,8 @@ def test_the_task_holds_the_rendered_prompt(student: Path, tmp_path: Path) -> No
         assert ids == encoder.prompt(item.messages)
         assert row["target"] == item.answer.strip()
     config = yaml.safe_load((tmp_path / "task/mine.yaml").read_text())
-    assert config["generation_kwargs"] == {"until": ["<|im_end|>"], "max_gen_toks": 6, "do_sample": False}
+    plain = {"do_sample": False, "repetition_penalty": 1.0}
+    assert config["generation_kwargs"] == {"until": ["<|im_end|>"], "max_gen_toks": 6, **plain}
     assert Path(config["dataset_kwargs"]["data_files"]["test"]).is_absolute()
     # Names of columns, not templates: text with braces stays as it is.
     assert (config["doc_to_text"], config["doc_to_target"]) == ("prompt", "target")

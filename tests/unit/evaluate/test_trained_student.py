@@ -55,6 +55,41 @@ def test_an_adapter_answers_on_the_base_it_was_trained_on(kind: str, student: Pa
         assert prediction.text.startswith("{")
 
 
+def test_a_penalty_in_the_models_settings_is_no_part_of_the_score(student: Path, tmp_path: Path) -> None:
+    """Many models come with one for chatting; over a prompt with the labels in it, it forbids the right answer."""
+    item = Item("1", ({"role": "user", "content": '{"i": "lost"} or {"i": "stolen"}'},), '{"i": "lost"}')
+    row = Conversation((*item.messages, {"role": "assistant", "content": item.answer}), "1")
+    made = train(config(student, adapter="full", max_steps=40), TrainData((row,) * 8), tmp_path / "out", seed=1)
+    assert made.model is not None
+    file = made.model / "generation_config.json"
+    settings = {**json.loads(file.read_text()), "repetition_penalty": 1.5, "no_repeat_ngram_size": 2}
+    file.write_text(json.dumps(settings))
+    found = Student(str(made.model), max_tokens=12, latency_items=0).generate([item]).predictions
+    assert found[0].text == item.answer
+
+
+THINKING = [{"role": "assistant", "content": f"<think>\na {w} card\n</think>\n\n{json.dumps({'i': w})}"} for w in WORDS]
+EMPTY_THOUGHTS = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{% if m['role'] == 'assistant' and '<think>' not in m['content'] %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("thoughts", ["a card", ""])
+def test_what_a_student_thinks_is_not_its_answer(thoughts: str, student: Path, tmp_path: Path) -> None:
+    """Thoughts it was taught, and the empty ones that some templates put before every answer."""
+    folder = shutil.copytree(student, tmp_path / "base")
+    (folder / "chat_template.jinja").write_text(EMPTY_THOUGHTS)
+    taught = THINKING if thoughts else [{"role": "assistant", "content": item.answer} for item in ITEMS]
+    rows = tuple(Conversation((*i.messages, turn), i.id) for i, turn in zip(ITEMS, taught, strict=True)) * 4
+    result = train(config(folder, adapter="full", max_steps=60), TrainData(rows), tmp_path / "out", seed=1)
+    found = Student(str(result.model), max_tokens=60, latency_items=0).generate(ITEMS).predictions
+    assert [p.text for p in found] == [item.answer for item in ITEMS]
+    assert [p.reasoning for p in found] == ([f"a {w} card" for w in WORDS] if thoughts else ["", ""])
+    assert all(p.tokens > len("<think>") for p in found)
+
+
 def test_the_adapters_template_is_used(student: Path, tmp_path: Path) -> None:
     result = train(config(student, max_steps=1), TrainData(ROWS), tmp_path, seed=1)
     before = Student(str(student), tmp_path).about()

@@ -41,7 +41,7 @@ class Echo:
         self.asked.append((list(messages), sampling))
         if messages[-1]["content"] == "long":
             raise TooLong("too long")
-        return Answer(messages[-1]["content"], "stop", 3, 2)
+        return Answer(messages[-1]["content"], "stop", 3, 2, "well" if messages[-1]["content"] == "think" else "")
 
 
 def client(echo: Echo, key: str | None = None) -> TestClient:
@@ -61,6 +61,12 @@ def test_an_answer_has_the_shape_clients_expect() -> None:
     assert answer["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     assert answer["object"] == "chat.completion"
     assert echo.asked[0][1] == Sampling(5)  # greedy, unless a request asks for more
+
+
+def test_thoughts_stand_beside_the_answer() -> None:
+    answer = client(Echo()).post("/v1/chat/completions", json=body("think")).json()
+    message = {"role": "assistant", "content": "think", "reasoning_content": "well"}
+    assert answer["choices"][0]["message"] == message
 
 
 def test_parts_and_the_newer_names_are_understood() -> None:

@@ -47,6 +47,7 @@ def test_a_proven_release(student: Path, lora: Path, scorecard: Path, tmp_path: 
     vllm = (listed.folder / "serve/vllm.sh").read_text()
     assert "--lora-modules cards=./adapter" in vllm
     assert "--chat-template ./adapter/chat_template.jinja" in vllm
+    assert """--override-generation-config '{"temperature": 0, "repetition_penalty": 1}'""" in vllm
     for file in listed.folder.rglob("*"):
         if file.is_file() and file.suffix != ".safetensors":
             for path in (str(tmp_path), str(lora), str(student.parent), str(scorecard)):

@@ -69,6 +69,23 @@ def test_seeds_are_trained_one_by_one_and_compared(
     assert set(found["figures"]) == {"loss_last", "validation_loss", "task.best"}
 
 
+def test_the_task_metric_looks_at_what_follows_the_thoughts(
+    folder: Path, student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thought = json.loads((folder / "train.jsonl").read_text().splitlines()[0])
+    thought["messages"][1]["content"] = "<think>\nthe card was lost\n</think>\n\nblocked"
+    (folder / "thought.jsonl").write_text((json.dumps(thought) + "\n") * 4)
+    plain = json.loads((folder / "train.jsonl").read_text().splitlines()[0])
+    (folder / "plain.jsonl").write_text(json.dumps(plain) + "\n")
+    (folder / "fast.yaml").write_text(FAST.replace("max_steps: 3", "max_steps: 40") + "adapter: full\n")
+    found = command(
+        f"train --data thought.jsonl --validation plain.jsonl --model {student} --recipe fast.yaml --out OUT "
+        "--watch exact_match",
+        capsys,
+    )
+    assert found["task"]["best"] == 1.0
+
+
 def test_the_spread_is_that_of_figures_every_training_has() -> None:
     found = [{"loss_last": 1.0, "held_out": {"accuracy": 0.5}}, {"loss_last": 2.0, "held_out": None}]
     assert spread(found) == {"loss_last": {"mean": 1.5, "stdev": pytest.approx(0.7071, abs=1e-4), "values": [1.0, 2.0]}}
