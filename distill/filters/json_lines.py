@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import orjson
 import pyarrow as pa
 
-from distill.filters.kinds import Conflict, Kind, arrow_type, column, common, kind_of
+from distill.filters.kinds import Conflict, Kind, arrow_type, column, common, kind_of, loosely
 from distill.io import loads
 
 __all__ = ["ARRAY", "BATCH_BYTES", "BATCH_ROWS", "BLOCK", "MAX_LINE", "Batch", "Layout", "Over", "layout", "read"]
@@ -92,11 +92,11 @@ class Layout:
         return cls({name: _frozen(kind) for name, kind in value["kinds"]}, value["lines"], bad, unfit)
 
 
-def layout(path: Path, text: frozenset[str], refuse: Refuse, over: Over = map) -> Layout:
+def layout(path: Path, text: frozenset[str] | None, refuse: Refuse, over: Over = map) -> Layout:
     """Read the file for the first time.
 
     Args:
-        text: columns that hold text where rows disagree about it.
+        text: columns that hold text where rows disagree about it; None: all of them, as JSON.
         refuse: told of lines that hold no object as they are found; it may raise.
     """
     blocks, first = _blocks(path), 0
@@ -113,7 +113,7 @@ def layout(path: Path, text: frozenset[str], refuse: Refuse, over: Over = map) -
         held.append(kinds)
         for kind, rows in kinds:
             seen[kind] += rows
-    columns, odd = common(seen, text)
+    columns, odd = (loosely(seen), {}) if text is None else common(seen, text)
     unfit: list[Places] = [[] for _ in blocks]
     numbers = [number for number, kinds in enumerate(held) if any(kind in odd for kind, _ in kinds)]
     jobs = [(*blocks[number], frozenset(place for place, _ in bad[number]), odd) for number in numbers]

@@ -11,16 +11,17 @@ field: the row is wrong, not the column.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
-__all__ = ["Conflict", "Kind", "arrow_type", "column", "common", "kind_of", "unify"]
+__all__ = ["Conflict", "Kind", "arrow_type", "column", "common", "kind_of", "loosely", "unify"]
 
 Kind = Any
-"""`null`, `bool`, `int`, `bigint`, `float`, `string`; ("list", kind); ("struct", ((name, kind), …)). Hashable."""
+"""`null`, `bool`, `int`, `bigint`, `float`, `string`; ("list", kind); ("struct", ((name, kind), …)); `json`, a column
+of JSON text. Hashable."""
 
 _NAMES = {"int": "whole number", "bigint": "whole number", "float": "number", "string": "text", "bool": "true/false"}
 _SCALARS: dict[type, str] = {str: "string", bool: "bool", float: "float", type(None): "null"}
@@ -114,6 +115,18 @@ def common(rows: Mapping[Kind, int], text: frozenset[str] = frozenset()) -> tupl
     return {name: found[name] for name in names if name in found}, unfit
 
 
+def loosely(rows: Iterable[Kind]) -> dict[str, Kind]:
+    """The columns of rows of these kinds, of which none is wrong: where two disagree, the column holds JSON text."""
+    columns: dict[str, Kind] = {}
+    for _, fields in rows:
+        for name, kind in fields:
+            try:
+                columns[name] = "json" if columns.get(name) == "json" else unify(columns.get(name, "null"), kind)
+            except Conflict:
+                columns[name] = "json"
+    return columns
+
+
 def _family(kind: Kind) -> str:
     if isinstance(kind, tuple):
         return kind[0]
@@ -136,14 +149,15 @@ def arrow_type(kind: Kind) -> pa.DataType:
 def _as_text(kind: Kind) -> bool:
     """Whether a column must be written as JSON text because an object in it never has a key."""
     if not isinstance(kind, tuple):
-        return False
+        return kind == "json"
     return _as_text(kind[1]) if kind[0] == "list" else not kind[1] or any(_as_text(inner) for _, inner in kind[1])
 
 
 def column(values: list[Any], kind: Kind) -> pa.Array:
     """Values of one column as an Arrow array."""
     if _as_text(kind):
-        values = [None if value is None else orjson.dumps(value).decode() for value in values]
+        plain = (str, type(None)) if kind == "json" else type(None)
+        values = [value if isinstance(value, plain) else orjson.dumps(value).decode() for value in values]
     return pa.array(values, arrow_type(kind))
 
 

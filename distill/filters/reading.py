@@ -86,12 +86,13 @@ def _overlaid(old: Any, new: Any) -> Any:
 
 
 def open_source(
-    path: Path, on_invalid: OnInvalid, *, text: frozenset[str] = frozenset(), readers: Readers | None = None
+    path: Path, on_invalid: OnInvalid, *, text: frozenset[str] | None = frozenset(), readers: Readers | None = None
 ) -> Source:
     """Open a file by its ending.
 
     Args:
-        text: columns that hold text where rows disagree about it.
+        text: columns that hold text where rows disagree about it. None: all of them, as JSON; for files of which a
+            column is read and no row is written.
 
     Raises:
         InputError: it cannot be read, its ending is not known, or it has no usable header.
@@ -126,7 +127,7 @@ def _check_text(path: Path) -> None:
 # JSON Lines
 
 
-def _jsonl(path: Path, on_invalid: OnInvalid, text: frozenset[str], readers: Readers) -> Source:
+def _jsonl(path: Path, on_invalid: OnInvalid, text: frozenset[str] | None, readers: Readers) -> Source:
     told = False
 
     def first() -> dict[str, Any]:

@@ -46,7 +46,7 @@ def read_rows(path: Path, size: int = SAMPLE) -> pa.Table:
     def refuse(place: int, why: str) -> None:
         raise InputError(why, path=path, line=place)
 
-    source = open_source(path, refuse)
+    source = open_source(path, refuse, text=None)
     rows = sample(source.batches(), source.schema, size)
     if not rows.num_rows:
         raise InputError("the file holds no rows", path=path)

@@ -64,9 +64,8 @@ def _load(eval_set: EvalSet, folder: Path) -> list[EvalItem]:
     def refuse(place: int, why: str) -> None:
         raise InputError(why, path=path, line=place)
 
-    return _some(
-        [item for batch in open_source(path, refuse).batches() for item in _items(batch, eval_set, path)], path
-    )
+    source = open_source(path, refuse, text=None)
+    return _some([item for batch in source.batches() for item in _items(batch, eval_set, path)], path)
 
 
 def _items(batch: Batch, eval_set: EvalSet, path: Path) -> list[EvalItem]:

@@ -67,7 +67,7 @@ def other_rows(sets: Sequence[EvalSet], fields: Sequence[str], folder: Path) -> 
         def refuse(place: int, why: str, path: Path = path) -> None:
             raise InputError(why, path=path, line=place)
 
-        source = open_source(path, refuse)
+        source = open_source(path, refuse, text=None)
         for batch in source.batches():
             try:
                 contents = texts(batch.table, (other.field,) if other.field else fields)

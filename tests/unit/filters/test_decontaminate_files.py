@@ -151,6 +151,13 @@ def test_a_wrong_task_is_named(tmp_path, text, message):
         load_items([EvalSet(path="task.yaml", field="q")], tmp_path)
 
 
+def test_columns_of_an_eval_set_that_nobody_asks_for_may_be_mixed(tmp_path):
+    rows = [{"question": "one", "answer": "1"}, {"question": "two", "answer": ["2", "two"]}, {"question": 3}]
+    (tmp_path / "eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    items = load_items([EvalSet(path="eval.jsonl", field="question")], tmp_path)
+    assert [item.text for item in items] == ["one", "two", "3"]
+
+
 def test_a_dataset_through_the_hub_library(tmp_path, monkeypatch):
     """A folder is loaded by the same call as a dataset of the hub."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))

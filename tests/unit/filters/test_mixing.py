@@ -86,7 +86,8 @@ def test_a_run_mixes_them_into_its_training_split_only(tmp_path):
 def test_what_proves_that_nothing_was_forgotten_is_not_mixed_in(tmp_path):
     general(tmp_path)
     item = {"messages": [{"role": "user", "content": QUESTION}], "answer": "Vltava"}
-    (tmp_path / "asked.jsonl").write_text(json.dumps(item) + "\n")
+    several = {"messages": [{"role": "user", "content": "Which planet is red?"}], "answer": ["Mars", "mars"]}
+    (tmp_path / "asked.jsonl").write_text(json.dumps(item) + "\n" + json.dumps(several) + "\n")
     item["messages"][0]["content"] = "Which card is lost?"
     (tmp_path / "holdout.jsonl").write_text(json.dumps(item) + "\n")
     scored = {"holdout": "holdout.jsonl", "metrics": ["exact_match"], "general": "asked.jsonl"}
