@@ -51,9 +51,10 @@ class Job:
 def run_training(job: Job, *, overwrite: bool = False, quiet: bool = False) -> TrainResult:
     """Read the rows, train by the method of the settings, tell a person about it on stderr."""
     from distill.train import MarkedData, PairData, TrainData, read_stored, train, train_distillation, train_preferences
+    from distill.train.memory import peak_memory
     from distill.train.team import members
 
-    config = job.config
+    config, before = job.config, peak_memory()
     common: dict[str, Any] = {"seed": job.seed, "progress": _shown(quiet), "overwrite": overwrite}
     if config.method != "sft" and members() > 1:
         raise InputError("trains in one process", field="train.method", hint="several are for method: sft")
@@ -75,7 +76,7 @@ def run_training(job: Job, *, overwrite: bool = False, quiet: bool = False) -> T
             said = f"{len(answers.train)} {things}, {len(answers.validation)} watched"
             err.print(f"{config.method} on {said}", markup=False)
             result = train_preferences(config, answers, job.out, adapter=job.adapter, stop=stop, **common)
-    _tell(config, result)
+    _tell(config, result, before)
     return result
 
 
@@ -152,12 +153,18 @@ def _score(config: TrainConfig) -> Score | None:
     return score
 
 
-def _tell(config: TrainConfig, result: TrainResult) -> None:
+def _tell(config: TrainConfig, result: TrainResult, before: int) -> None:
+    """
+    Args:
+        before: the most memory that was held before this training.
+    """
     facts = result.facts
+    peak = facts["peak_memory_bytes"]
+    held = f"peak {peak / 1e9:.1f} GB" if peak > before else f"under the {before / 1e9:.1f} GB held before"
     err.print(
         f"{facts['steps']} steps, loss {facts['loss_first']} to {facts['loss_last']}, "
         f"{facts['tokens_per_second']:.0f} tokens/s, {facts['train_seconds']:.0f} s, "
-        f"peak {facts['peak_memory_bytes'] / 1e9:.1f} GB, {facts['dtype']}"
+        f"{held}, {facts['dtype']}"
     )
     if task := facts.get("task"):
         err.print(f"{task['metric']} on validation rows: best {task['best']:.3f} at step {task['best_step']}, kept")
