@@ -53,7 +53,7 @@ def evaluate(
     run: Annotated[
         str | None, typer.Option("--run", help="With RECIPE: the run, by path or name; else the latest.")
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="A catalogue name or a model folder.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="A name or a folder; else the adapter's base.")] = None,
     adapter: Annotated[Path | None, typer.Option("--adapter", help="An adapter folder, or a training's --out.")] = None,
     system: Annotated[
         list[str] | None,
@@ -145,8 +145,11 @@ def evaluate(
         from distill.cli.systems import Answering
         from distill.evaluate import Student, parse_metric
         from distill.train import read_rows
+        from distill.train.bases import start_from
 
-        if adapter is not None or not further.systems:
+        if adapter is not None and model is None:
+            model = str(start_from(adapter).base.folder)
+        if not further.systems:
             model = needed(model, "--model")
         holdout, out = needed(holdout, "--holdout"), needed(out, "--out")
         started = time.monotonic()

@@ -20,7 +20,8 @@ def merge(
     out: Annotated[Path, typer.Option("--out", help="Where the merged model goes.")],
     runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN", hidden=True)] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="The adapter's base: a catalogue name or a model folder.")
+        str | None,
+        typer.Option("--model", help="The adapter's base, by name or folder; else what it was trained on."),
     ] = None,
     adapter: Annotated[Path | None, typer.Option("--adapter", help="An adapter folder, or a training's --out.")] = None,
     holdout: Annotated[Path | None, typer.Option("--holdout", help="Score adapter and candidates on it.")] = None,
@@ -56,19 +57,20 @@ def merge(
         raise typer.Exit(unite_runs(runs, out, recipe=recipe, partial=partial, json=json, quiet=quiet))
     if recipe is not None or partial:
         raise InputError("goes with the run directories of shards", field="--recipe" if recipe else "--partial")
-    if model is None or adapter is None:
+    if adapter is None:
         raise InputError(
-            f"Missing option '{'--model' if model is None else '--adapter'}'.",
-            hint="Name --model and --adapter to merge an adapter, or the run directories of shards.",
+            "Missing option '--adapter'.",
+            hint="Name --adapter to merge one into its base, or the run directories of shards.",
         )
     from distill.evaluate import parse_metric, read_holdout
     from distill.release import merge as merge_adapter
     from distill.release.merge import GATES
     from distill.train import read_rows
+    from distill.train.bases import start_from
 
     result = run_loop(
         merge_adapter(
-            model,
+            model or str(start_from(adapter).base.folder),
             adapter,
             out,
             holdout=read_holdout(holdout) if holdout is not None else None,

@@ -206,7 +206,7 @@ def test_the_command_unites_shards_and_mixtures_are_refused(tmp_path: Path) -> N
         ([*runs, "--out", "x", "--adapter", "a", "--gate", "kl <= 1"], "--adapter: goes with an adapter"),
         (["--out", "x", "--model", "m", "--adapter", "a", "--partial"], "--partial: goes with the run directories"),
         (["--out", "x", "--model", "m"], "Missing option '--adapter'"),
-        (["--out", "x"], "Missing option '--model'"),
+        (["--out", "x"], "Missing option '--adapter'"),
     ):
         said = runner.invoke(app, ["merge", *arguments])
         assert isinstance(said.exception, InputError), arguments

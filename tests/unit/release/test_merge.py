@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from distill.cli import app
 from distill.errors import InputError
 from distill.evaluate import Student, parse_metric
 from distill.evaluate.holdout import Holdout
@@ -40,6 +41,22 @@ def test_a_merged_adapter_answers_as_the_adapter_did(
     assert texts(holdout, tmp_path / "m") == answers
     assert (tmp_path / "m/chat_template.jinja").read_text() == (lora / "adapter/chat_template.jinja").read_text()
     assert (tmp_path / "m/eval/scorecard.json").is_file()
+
+
+def test_the_base_need_not_be_named_where_the_adapter_was_trained_here(
+    lora: Path, holdout: Holdout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "test.jsonl"
+    items = ({"messages": list(item.messages), "answer": item.answer} for item in holdout.items)
+    file.write_text("".join(json.dumps(item) + "\n" for item in items))
+    common = ["--adapter", str(lora), "--metric", "exact_match", "--max-tokens", "12", "--json", "--quiet"]
+    app(["merge", *common, "--out", str(tmp_path / "m")], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["chosen"] == FULL
+    app(["eval", *common, "--holdout", str(file), "--out", str(tmp_path / "e")], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["systems"]["student"]["metrics"]["exact_match"]["value"] == 1.0
+    with pytest.raises(InputError, match="not an adapter"):
+        app(["merge", "--adapter", str(tmp_path), "--out", str(tmp_path / "n")], standalone_mode=False)
 
 
 def test_an_adapter_of_a_quantised_base_fits_the_dequantised_one_better(
