@@ -30,10 +30,10 @@ class LeafCount:
     def missing(self) -> int:
         return max(0, self.target - self.kept)
 
-    @property
-    def rows_per_slot(self) -> float:
-        """Kept rows a slot, smoothed so that one unlucky slot does not look like a dry leaf."""
-        return (self.kept + 0.5) / (self.slots + 1)
+    def rows_per_slot(self, usual: float) -> float:
+        """Kept rows a slot, with one more slot that yields as leaves usually do: one that was unlucky does not make a
+        leaf look dry."""
+        return (self.kept + usual) / (self.slots + 1)
 
 
 @dataclass(slots=True)
@@ -59,6 +59,11 @@ class Account:
     def target(self) -> int:
         """Rows wanted in all."""
         return sum(count.target for count in self.leaves.values())
+
+    @property
+    def rows_per_slot(self) -> float:
+        """Kept rows a slot, over all leaves; not quite nothing where nothing was kept yet."""
+        return (self.kept + 0.5) / (sum(count.slots for count in self.leaves.values()) + 1)
 
     @property
     def rejected_total(self) -> int:

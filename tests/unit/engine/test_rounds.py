@@ -34,6 +34,17 @@ def test_a_later_round_asks_for_more_where_less_was_accepted() -> None:
     assert wanted == {A: 10, B: 2}
 
 
+def test_one_unlucky_slot_of_many_rows_is_no_dry_leaf() -> None:
+    leaves = [("leaf", str(number)) for number in range(20)]
+    account = Account.open(dict.fromkeys(leaves, 5))
+    for leaf in leaves:
+        account.leaves[leaf].slots = 1
+        for _ in range(0 if leaf == leaves[0] else 4):
+            account.keep(leaf, Decimal(0))
+    wanted = plan_round(account, rows_per_slot=5)
+    assert wanted == dict.fromkeys(leaves, 1) | {leaves[0]: 3}
+
+
 def test_a_leaf_that_yields_nothing_is_given_up_and_said_to_be_short() -> None:
     account = Account.open({A: 10, B: 1})
     account.leaves[A].slots = 40
