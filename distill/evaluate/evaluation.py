@@ -103,7 +103,11 @@ async def evaluate(
     reference = _named(reference, names) or ("teacher" if "teacher" in names else None)
     by_name = dict(zip(names, systems, strict=True))
     if general is not None and subject == names[0]:
-        raise InputError("what was forgotten needs a system before it, such as the base", field="general")
+        raise InputError(
+            "what was forgotten needs a system before it, such as the base",
+            field="general",
+            hint="--base, or `base: true` in a recipe",
+        )
     further = figure_names(
         [metric.name for metric in metrics],
         general=general is not None,

@@ -63,6 +63,7 @@ class MinHashFilter:
             self._seeds.add([text for _, text in seeds], [id_ for id_, _ in seeds])
         # Kernels are loaded (the first time on a machine: compiled) now, not while answers wait.
         self._rows.load()
+        self._rows.long_texts = 0  # rows are counted, not what stands in an index or another dataset
 
     @property
     def calibrated(self) -> dict[str, Any]:
