@@ -160,7 +160,7 @@ def _tell(config: TrainConfig, result: TrainResult, before: int) -> None:
     """
     facts = result.facts
     peak = facts["peak_memory_bytes"]
-    held = f"peak {peak / 1e9:.1f} GB" if peak > before else f"under the {before / 1e9:.1f} GB held before"
+    held = f"peak {peak / 1e9:.1f} GB" if peak > before else f"peak below the {before / 1e9:.1f} GB held before"
     err.print(
         f"{facts['steps']} steps, loss {facts['loss_first']} to {facts['loss_last']}, "
         f"{facts['tokens_per_second']:.0f} tokens/s, {facts['train_seconds']:.0f} s, "

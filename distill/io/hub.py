@@ -21,9 +21,15 @@ _BATCH = 1024
 
 
 def hub_name(path: str) -> tuple[str, str | None, str | None]:
-    """(dataset, configuration, split) of a path that begins with `hub:`; None for what it does not say."""
+    """(dataset, configuration, split) of a path that begins with `hub:`; None for what it does not say.
+
+    Raises:
+        InputError: it names no dataset.
+    """
     name, _, split = path.removeprefix(HUB).partition(":")
     name, _, config = name.partition("@")
+    if not name:
+        raise InputError(f"{path} names no dataset", hint=f"write {HUB}OWNER/NAME, or {HUB}OWNER/NAME@CONFIG:SPLIT")
     return name, config or None, split or None
 
 

@@ -46,6 +46,8 @@ def test_a_dataset_is_read_through_the_hubs_library(tmp_path: Path, monkeypatch:
         TrainData.read(Path(f"{name}:test"))
     with pytest.raises(InputError, match="cannot be loaded"):
         TrainData.read(Path(f"hub:{tmp_path / 'none'}"))
+    with pytest.raises(InputError, match="names no dataset"):
+        TrainData.read(Path("hub::train"))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
