@@ -107,7 +107,8 @@ def _workers(folder: Path, rows: Path) -> None:
             made = _digest(folder)
             first = first or made
             peaks = [round(run.result[name]) if name in run.result else 0 for name in ("peak_mb", "worker_peak_mb")]
-            out.append([chain, f"{option} {value}", run.wall, run.cpu, *peaks, made == first])
+            cpu = run.result["cpu_seconds"]  # the workers are not children of the process that was started
+            out.append([chain, f"{option} {value}", run.wall, cpu, *peaks, made == first])
     table(["chain", "", "wall s", "CPU s", "peak MiB", "of a worker", "same"], out)
     print()
 

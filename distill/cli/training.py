@@ -82,17 +82,22 @@ def run_training(job: Job, *, overwrite: bool = False, quiet: bool = False) -> T
 
 def plan_training(job: Job) -> dict[str, Any]:
     """What the training would need; shown on stderr."""
-    from distill.train import PairData, plan
+    from distill.train import MarkedData, PairData, TrainData, plan, read_stored
     from distill.train.bases import start_from
+    from distill.train.targets import nothing_said
 
     config = job.config
-    if config.method not in ("sft", "dpo", "orpo"):
-        raise InputError(f"does not know the memory of method {config.method}", field="--plan")
     if job.adapter is not None:
         start = start_from(job.adapter, config.model or None)
         held = {"adapter": "qlora" if start.four_bit else "lora", "model": str(start.base.folder), "dtype": start.dtype}
         config = config.model_copy(update=held)
-    rows = _rows(job) if config.method == "sft" else PairData.read(job.data, job.validation)
+    if config.method == "sft":
+        rows = _rows(job)
+    else:
+        kinds = {"distill": TrainData, "on-policy": TrainData, "kto": MarkedData}
+        rows = kinds.get(config.method, PairData).read(job.data, job.validation)
+    if config.method == "distill" and not (config.distillation.teacher or read_stored(job.data)):
+        raise nothing_said()
     found = plan(config, rows, seed=job.seed)
     for name, size in found.parts.items():
         err.print(f"{name:<12}{size / 1e9:8.2f} GB")

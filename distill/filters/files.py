@@ -11,7 +11,6 @@ counted as invalid with its line.
 from __future__ import annotations
 
 import contextlib
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -76,6 +75,7 @@ def filter_file(
         progress: called after every batch with the books so far.
         self_test: say what decontaminating filters find of copies of eval items, planted among a sample of the rows.
         workers: processes that read, and judge what each row says by itself; the results are the same for any number.
+            A script that asks for several keeps its own code under `if __name__ == "__main__":`, as any pool wants it.
         journal: a folder for what is found out on the way. A run that was broken off goes on from there when it is
             called again with the same rows and steps; at a clean end the folder is removed.
         engine: `ray` judges on the cluster that RAY_ADDRESS names, or on one of this machine, with the same results; it
@@ -117,7 +117,6 @@ def filter_file(
     context = context or FilterContext(folder=source.parent.resolve())
     skip = on_error == "skip"
     run = _Run(steps, context, report, format, skip, progress or _unseen, self_test, engine, unsaved)
-    children = _children()
     with contextlib.ExitStack() as held:
         if journal is not None:
             options = {"skip": skip}
@@ -132,8 +131,9 @@ def filter_file(
             if error.path is not None or not run.opened:
                 raise
             raise type(error)(error.message, path=source, hint=error.hint) from None
-    report.cpu_seconds += _children() - children
-    report.worker_peak_mb = run.pool.peak / (1 << 20) if run.pool is not None else 0.0
+    if run.pool is not None:
+        report.cpu_seconds += run.pool.cpu_seconds
+        report.worker_peak_mb = run.pool.peak / (1 << 20)
     return report
 
 
@@ -304,12 +304,6 @@ class _Run:
 
 def _unseen(report: FilterReport) -> None:
     """Progress that nobody looks at."""
-
-
-def _children() -> float:
-    """CPU seconds of processes that were started here and have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _self_test(steps: Sequence[FilterStep], context: FilterContext, rows: pa.Table) -> dict[str, Any]:

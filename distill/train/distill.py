@@ -30,7 +30,7 @@ from distill.train.template import Encoder
 from distill.train.trainer import settings
 from distill.train.watch import Progress
 
-__all__ = ["train_distillation"]
+__all__ = ["refuse_unused", "train_distillation"]
 
 
 def train_distillation(
@@ -57,7 +57,7 @@ def train_distillation(
         Halted: stopped on request; the same call continues.
         RunError: the loss is not finite.
     """
-    _refuse_unused(config)
+    refuse_unused(config)
     loss = config.distillation
     place = student.locate(config.model)
     above = student.locate(loss.teacher) if loss.teacher else None
@@ -97,7 +97,7 @@ def train_distillation(
     peft = session.new_adapter(model)
     sizes: dict[str, Any] = {"seed": session.seed, "dtype": session.dtype, "watched": len(prepared.validation)}
     if config.method == "on-policy":
-        assert teacher is not None  # noqa: S101 - `_refuse_unused` has looked
+        assert teacher is not None  # noqa: S101 - `refuse_unused` has looked
         asked = _asked(data.train, tokenizer, config)
         arguments = onpolicy.settings(config, session.checkpoints, rows=len(asked), **sizes)
         trainer = onpolicy.build(
@@ -169,7 +169,7 @@ def _asked(rows: Sequence[Conversation], tokenizer: Any, config: TrainConfig) ->
     return kept
 
 
-def _refuse_unused(config: TrainConfig) -> None:
+def refuse_unused(config: TrainConfig) -> None:
     """A setting that would be ignored is an error."""
     fields = type(config).model_fields
     only = ("watch", "packing", *(("neftune", "thinking", "long_rows") if config.method == "on-policy" else ()))

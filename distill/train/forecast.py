@@ -18,19 +18,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from distill.errors import InputError
 from distill.io.memory import available_memory, resident_memory
 from distill.recipe import TrainConfig
-from distill.train import student
+from distill.train import distill, marking, pairing, preferences, student
 from distill.train.data import TrainData
 from distill.train.examples import prepare
+from distill.train.marked import MarkedData
 from distill.train.order import batches
 from distill.train.pace import Clock, Duration
-from distill.train.pairing import encode
 from distill.train.pairs import PairData
 from distill.train.passes import cut
 from distill.train.ready import attention_of
-from distill.train.template import IGNORE, Encoded, use_template
-from distill.train.tracing import Shape, Sizes, few_of, one_step, small_model, trace
+from distill.train.step import Shape, best_tokens, few_of, one_step
+from distill.train.template import IGNORE, Encoded, Encoder, use_template
+from distill.train.tracing import Sizes, frozen_model, small_model, trace
 
 __all__ = ["Plan", "plan", "rows_that_fit"]
 
@@ -53,7 +55,7 @@ class Plan:
     """Bytes by part, whether they fit, seconds, and what else would fit."""
 
     parts: dict[str, int]
-    """libraries, weights, adapter, optimiser, step (activations, logits, gradients)."""
+    """libraries, weights, adapter, optimiser, step (activations, logits, gradients), and the local teacher."""
     available: int
     steps: int
     seconds: Duration | None
@@ -117,21 +119,25 @@ class _Job:
     cpu: bool
     seed: int
     libraries: int
+    teacher: Any = None
+    """The configuration of the local teacher of a distillation."""
 
 
-def plan(config: TrainConfig, data: TrainData | PairData, *, seed: int = 0, timed: bool = True) -> Plan:
+def plan(config: TrainConfig, data: TrainData | PairData | MarkedData, *, seed: int = 0, timed: bool = True) -> Plan:
     """Predict the training of `config` on `data`.
 
+    `on-policy` is planned with answers of `max_tokens`, which the student need not make; its time is not predicted.
+
     Args:
-        timed: also measure a step of two layers, which takes a few seconds.
+        timed: also measure steps of one and of three layers, which takes a few seconds.
 
     Raises:
-        InputError: as training would for the model, the template and the rows.
+        InputError: as training would for the settings, the models' places, the template and the rows.
     """
     job = _job(config, data, seed)
     available = _available(job)
     found = _predicted(config, job, available)
-    seconds = _seconds(config, job) if timed else None
+    seconds = _seconds(config, job) if timed and config.method != "on-policy" else None
     changes: list[tuple[str, int]] = []
     if found.bytes > available:
         for name, changed in _alternatives(config):
@@ -196,27 +202,19 @@ def _weights_bytes(place: student.Place) -> int:
     return sum(file.stat().st_size for file in place.folder.glob("*.safetensors"))
 
 
-def _job(config: TrainConfig, data: TrainData | PairData, seed: int) -> _Job:
+def _job(config: TrainConfig, data: TrainData | PairData | MarkedData, seed: int) -> _Job:
+    if config.method != "sft":
+        (distill if isinstance(data, TrainData) else preferences).refuse_unused(config)
     place = student.locate(config.model)
+    local = config.method in ("distill", "on-policy") and config.distillation.teacher
+    above = student.locate(config.distillation.teacher or "") if local else None
     student.offline()
     import torch
 
     _import_what_training_imports(config)
     tokenizer = student.load_tokenizer(place.folder)
     use_template(tokenizer)
-    if isinstance(data, TrainData):
-        prepared = prepare(
-            data, tokenizer, max_length=config.max_length, thinking=config.thinking, long_rows=config.long_rows
-        )
-        dropped, sequences = prepared.dropped, _sequences(prepared.train)
-    else:
-        pairs, dropped = encode(data.train, tokenizer, max_length=config.max_length)
-        sequences = tuple(
-            tuple(
-                (pair.prompt_ids + ids, len(pair.prompt_ids), len(ids)) for ids in (pair.chosen_ids, pair.rejected_ids)
-            )
-            for pair in pairs
-        )
+    sequences, dropped = _encoded(config, data, tokenizer)
     cpu = not torch.cuda.is_available()
     return _Job(
         sequences,
@@ -227,15 +225,45 @@ def _job(config: TrainConfig, data: TrainData | PairData, seed: int) -> _Job:
         cpu,
         config.seed if config.seed is not None else seed,
         resident_memory() if cpu else 0,
+        student.load_config(above.folder) if above else None,
     )
 
 
+def _encoded(
+    config: TrainConfig, data: TrainData | PairData | MarkedData, tokenizer: Any
+) -> tuple[tuple[tuple[tuple[list[int], int, int], ...], ...], int]:
+    """(the sequences of every row that is trained, how many rows are too long)."""
+    if isinstance(data, PairData):
+        pairs, dropped = pairing.encode(data.train, tokenizer, max_length=config.max_length)
+        two = (((p.prompt_ids, p.chosen_ids), (p.prompt_ids, p.rejected_ids)) for p in pairs)
+        return tuple(tuple(_answered(*side) for side in sides) for sides in two), dropped
+    if isinstance(data, MarkedData):
+        marked, dropped = marking.encode(data.train, tokenizer, max_length=config.max_length)
+        return tuple((_answered(row.prompt_ids, row.completion_ids),) for row in marked), dropped
+    if config.method == "on-policy":
+        encoder, answer = Encoder(tokenizer), [0] * config.distillation.max_tokens
+        prompts = [encoder.prompt(row.prompt) for row in data.train]
+        fit = [ids for ids in prompts if len(ids) + len(answer) <= config.max_length]
+        return tuple((_answered(ids, answer),) for ids in fit), len(prompts) - len(fit)
+    prepared = prepare(
+        data, tokenizer, max_length=config.max_length, thinking=config.thinking, long_rows=config.long_rows
+    )
+    return _sequences(prepared.train), prepared.dropped
+
+
+def _answered(prompt: list[int], answer: list[int]) -> tuple[list[int], int, int]:
+    return prompt + answer, len(prompt), len(answer)
+
+
 def _predicted(config: TrainConfig, job: _Job, available: int) -> Plan:
+    if not job.sequences:
+        raise InputError(f"no row fits into {config.max_length} tokens", field="train.max_length")
     shape = max(_micro_batches(config, job), key=lambda s: (s.rows * (s.tokens - s.shared) + s.shared, s.trained))
     longest = max(len(ids) for row in job.sequences for ids, _, _ in row)
     attention = attention_of(config, job.model.get_text_config(), longest, sides=len(job.sequences[0]))
     passes = math.ceil(config.batch_size / config.rows_at_once)
-    sizes = trace(config, job.model, shape, dtype=job.dtype, attention=attention, cpu=job.cpu, passes=passes)
+    how: dict[str, Any] = {"dtype": job.dtype, "attention": attention, "cpu": job.cpu, "passes": passes}
+    sizes = trace(config, job.model, shape, teacher_config=job.teacher, **how)
     parts = {"libraries": job.libraries, **_parts(config, sizes, job, available)}
     steps = config.max_steps or math.ceil(config.epochs * math.ceil(len(job.sequences) / config.batch_size))
     micro = config.rows_at_once
@@ -248,7 +276,7 @@ def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict
     if config.adapter == "full":
         weights, adapter = 4 * sizes.parameters, 0
     else:
-        copies = 2 if config.method == "dpo" else 1  # preference training may hold its reference beside it
+        copies = 2 if config.method in ("dpo", "kto") else 1  # preference training may hold its reference beside it
         weights, adapter = frozen * wide, 4 * sizes.trainable * copies
         if config.adapter == "qlora":
             packed = round(_NF4_BYTES * sizes.linear)
@@ -260,7 +288,16 @@ def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict
     where = "cpu" if job.cpu else "cuda"
     spare = _SPARE["mapped" if job.cpu and config.gradient_checkpointing else where]
     held = round(spare * sizes.step) + _KERNELS[where]
-    return {"weights": weights, "adapter": adapter, "optimiser": optimiser, "step": held}
+    if job.teacher is None:
+        return {"weights": weights, "adapter": adapter, "optimiser": optimiser, "step": held}
+    teacher = sizes.teacher * wide
+    if config.distillation.top_k is None:
+        return {"weights": weights, "teacher": teacher, "adapter": adapter, "optimiser": optimiser, "step": held}
+    # It is asked before there is an adapter, and let go: the larger of both times counts.
+    asking = round(spare * sizes.asking) + _KERNELS[where]
+    if teacher + asking > adapter + optimiser + held:
+        return {"weights": weights, "teacher": teacher, "adapter": 0, "optimiser": 0, "step": asking}
+    return {"weights": weights, "teacher": 0, "adapter": adapter, "optimiser": optimiser, "step": held}
 
 
 def _micro_batches(config: TrainConfig, job: _Job) -> Iterator[Shape]:
@@ -268,6 +305,7 @@ def _micro_batches(config: TrainConfig, job: _Job) -> Iterator[Shape]:
     lengths = [max(len(ids) for ids, _, _ in row) for row in job.sequences]
     packed = config.packing == "bfd"
     share = job.cpu and not config.gradient_checkpointing and config.neftune is None and not packed
+    share = share and config.method != "on-policy"
     for batch in batches(lengths, config.batch_size, seed=job.seed, epoch=0):
         room = config.max_length if packed else None
         for part in cut([lengths[i] for i in batch], config.rows_at_once, room=room):
@@ -300,29 +338,44 @@ def _seconds(config: TrainConfig, job: _Job) -> Duration:
     )
     longest = max(len(ids) for row in job.sequences for ids, _, _ in row)
     attention = attention_of(config, job.model.get_text_config(), longest, sides=len(job.sequences[0]))
-    layers = job.model.get_text_config().num_hidden_layers
-    clock = Clock(job.cpu)
-    found: list[tuple[float, float, float]] = []
-    for count in (1, 3):
-        with torch.device("cpu" if job.cpu else "cuda"):
-            model = small_model(config, job.model, layers=count, dtype=job.dtype, attention=attention, cpu=job.cpu)
-            found.append(_timed(config, job, model, usual, clock))
-        del model
-    each, update, look = (one + (layers - 1) / 2 * max(0.0, three - one) for one, three in zip(*found, strict=True))
-    if config.method == "dpo":
-        each *= 4 / 3  # the reference's forward pass
+    clock, device = Clock(job.cpu), "cpu" if job.cpu else "cuda"
+    asked = config.distillation.top_k is not None
+    small: dict[str, Any] = {"dtype": job.dtype, "attention": attention}
+    with torch.device(device):
+        teacher = frozen_model(job.teacher, layers=1, **small) if job.teacher is not None and not asked else None
+        found: list[tuple[float, ...]] = []
+        for count in (1, 3):
+            model = small_model(config, job.model, layers=count, cpu=job.cpu, **small)
+            found.append(_timed(config, job, model, usual, clock, teacher))
+            del model
+    each, update, look = _through(found, job.model)
     rows = len(job.sequences)
     updates = config.max_steps or math.ceil(config.epochs * math.ceil(rows / config.batch_size))
     epochs = config.epochs if config.max_steps is None else updates * config.batch_size / rows
+    if job.teacher is not None:
+        found = [_timed_teacher(config, frozen_model(job.teacher, layers=n, **small), usual, clock) for n in (1, 3)]
+        (once,) = _through(found, job.teacher)
+        if asked:
+            look += once * len(shapes)
+        else:
+            each += once - found[0][0]  # its first layer, and its head, are in `each`
     return clock.duration(each * len(shapes) * epochs + update * updates + look)
 
 
-def _timed(config: TrainConfig, job: _Job, model: Any, usual: Shape, clock: Clock) -> tuple[float, float, float]:
+def _through(found: Sequence[tuple[float, ...]], model: Any) -> tuple[float, ...]:
+    """What was timed on one and on three layers, for as many as the model has."""
+    layers = model.get_text_config().num_hidden_layers
+    return tuple(one + (layers - 1) / 2 * max(0.0, three - one) for one, three in zip(*found, strict=True))
+
+
+def _timed(
+    config: TrainConfig, job: _Job, model: Any, usual: Shape, clock: Clock, teacher: Any
+) -> tuple[float, float, float]:
     """Seconds of a pass, of an update, and of the tries on the first batch (`loss.agrees`: three forward passes)."""
     import torch
 
-    device = "cpu" if job.cpu else "cuda"
-    each = clock.fastest(lambda: one_step(config, model, usual, device=device, dtype=job.dtype), 3)
+    how: dict[str, Any] = {"device": "cpu" if job.cpu else "cuda", "dtype": job.dtype}
+    each = clock.fastest(lambda: one_step(config, model, usual, teacher=teacher, **how), 3)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained)
 
@@ -333,9 +386,14 @@ def _timed(config: TrainConfig, job: _Job, model: Any, usual: Shape, clock: Cloc
     updating = clock.fastest(update, 2)
     if not job.cpu:
         return each, updating, 0.0
-    few = few_of(usual)
-    look = 3 * clock.fastest(lambda: one_step(config, model, few, device=device, dtype=job.dtype, backward=False), 1)
+    few, plain = few_of(usual), config.model_copy(update={"method": "sft"})
+    look = 3 * clock.fastest(lambda: one_step(plain, model, few, backward=False, **how), 1)
     return each, updating, look
+
+
+def _timed_teacher(config: TrainConfig, teacher: Any, usual: Shape, clock: Clock) -> tuple[float]:
+    """Seconds of a batch that a teacher reads."""
+    return (clock.fastest(lambda: best_tokens(config, teacher, usual, teacher.device.type), 2),)
 
 
 def _alternatives(config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
@@ -344,16 +402,19 @@ def _alternatives(config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
     def changed(**update: Any) -> TrainConfig:
         return config.model_copy(update=update)
 
+    least = 2 if config.method == "kto" else 1  # it compares the rows of a pass
     for micro in _divisors(config.batch_size):
-        if micro < config.rows_at_once:
+        if least <= micro < config.rows_at_once:
             yield f"micro_batch_size: {micro}", changed(micro_batch_size=micro)
-    small: dict[str, Any] = {"micro_batch_size": 1, "gradient_checkpointing": True}
+    smallest = min((micro for micro in _divisors(config.batch_size) if micro >= least), default=least)
+    small: dict[str, Any] = {"micro_batch_size": smallest, "gradient_checkpointing": True}
+    said = f"micro_batch_size: {smallest}"
     if not config.gradient_checkpointing:
-        yield "micro_batch_size: 1, gradient_checkpointing: true", changed(**small)
+        yield f"{said}, gradient_checkpointing: true", changed(**small)
     if config.adapter == "full":
-        yield "adapter: lora, micro_batch_size: 1", changed(adapter="lora", micro_batch_size=1)
+        yield f"adapter: lora, {said}", changed(adapter="lora", micro_batch_size=smallest)
     if config.adapter != "qlora":
-        yield "adapter: qlora, micro_batch_size: 1, gradient_checkpointing: true", changed(adapter="qlora", **small)
+        yield f"adapter: qlora, {said}, gradient_checkpointing: true", changed(adapter="qlora", **small)
 
 
 def _divisors(size: int) -> list[int]:

@@ -25,7 +25,7 @@ from distill.train.pairs import PairData
 from distill.train.session import begin
 from distill.train.watch import Progress
 
-__all__ = ["train_preferences"]
+__all__ = ["refuse_unused", "train_preferences"]
 
 
 def train_preferences(
@@ -57,7 +57,7 @@ def train_preferences(
     if config.adapter == "full":
         said = f"{config.method} trains an adapter, not all weights"
         raise InputError(said, field="adapter", hint="use lora or qlora")
-    _refuse_unused(config)
+    refuse_unused(config)
     way: Any = marking if isinstance(data, MarkedData) else pairing
     things = "answers" if isinstance(data, MarkedData) else "pairs"
     start = start_from(adapter, config.model or None) if adapter is not None else None
@@ -120,7 +120,7 @@ def train_preferences(
     )
 
 
-def _refuse_unused(config: TrainConfig) -> None:
+def refuse_unused(config: TrainConfig) -> None:
     """A setting that would be ignored is an error."""
     fields = type(config).model_fields
     for name in ("watch", "neftune", "thinking", "packing", "long_rows"):

@@ -20,7 +20,7 @@ from distill.train.teacher import LocalTeacher
 from distill.train.template import IGNORE, Encoded
 from distill.train.trainer import collate
 
-__all__ = ["Aligned", "align", "ask", "batch_of", "joined", "pieces"]
+__all__ = ["Aligned", "align", "ask", "batch_of", "joined", "nothing_said", "pieces"]
 
 _ALIGNED = 0.9
 """Share of rows whose tokens must be the student's. Below it the vocabulary is another one; above it single rows were
@@ -108,17 +108,22 @@ def align(examples: Sequence[Encoded], said: Mapping[str, Sequence[Position]], t
         targets.append(_target(len(trained), earlier, told, ids))
     asked = len(examples) - without
     if not asked:
-        raise InputError(
-            "no row holds log-probabilities",
-            field="train.distillation.teacher",
-            hint="name a local teacher, or generate with sampling.top_logprobs",
-        )
+        raise nothing_said()
     if asked - apart < _ALIGNED * asked:
         raise InputError(
             f"the teacher's tokens are not the student's in {apart} of {asked} rows; {problem}",
             hint="stored log-probabilities need a teacher of the student's vocabulary; learn from the answers with sft",
         )
     return Aligned(targets, without, apart)
+
+
+def nothing_said() -> InputError:
+    """The error of a distillation that has no teacher."""
+    return InputError(
+        "no row holds log-probabilities",
+        field="train.distillation.teacher",
+        hint="name a local teacher, or generate with sampling.top_logprobs",
+    )
 
 
 def batch_of(examples: Sequence[Encoded], pad: int, device: Any = None) -> dict[str, Any]:

@@ -18,19 +18,9 @@ from typing import Any
 from distill.recipe import TrainConfig
 from distill.train import student
 from distill.train.kernels import fuse_adapters
-from distill.train.loss import logits_of
+from distill.train.step import Shape, best_tokens, few_of, loss_of, mixed_precision, one_step
 
-__all__ = ["Shape", "Sizes", "few_of", "measure", "one_step", "small_model", "trace"]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """One micro-batch: rows (sequences), padded tokens of each, tokens all rows share, trained tokens of all rows."""
-
-    rows: int
-    tokens: int
-    shared: int
-    trained: int
+__all__ = ["Sizes", "frozen_model", "measure", "small_model", "trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +33,28 @@ class Sizes:
     trainable: int
     step: int
     """Bytes at most alive in an update, beyond the parameters themselves and the optimiser's state."""
+    teacher: int = 0
+    """Parameters of the local teacher."""
+    asking: int = 0
+    """Bytes at most alive while it is asked before the training, where it is (`top_k`)."""
 
 
 def trace(
-    config: TrainConfig, model_config: Any, shape: Shape, *, dtype: str, attention: str, cpu: bool, passes: int = 1
+    config: TrainConfig,
+    model_config: Any,
+    shape: Shape,
+    *,
+    dtype: str,
+    attention: str,
+    cpu: bool,
+    passes: int = 1,
+    teacher_config: Any = None,
 ) -> Sizes:
     """The sizes of `model_config` trained as `config` says, without allocating any of it.
 
     Args:
         passes: of an update; from the second one on the gradients are there already.
+        teacher_config: of the local teacher of a distillation.
     """
     import torch
 
@@ -60,31 +63,31 @@ def trace(
     layers = model_config.get_text_config().num_hidden_layers
     with torch.device("meta"):
         model = small_model(config, model_config, layers=layers, dtype=dtype, attention=attention, cpu=cpu)
+        teacher = None
+        if teacher_config is not None:
+            layers = teacher_config.get_text_config().num_hidden_layers
+            teacher = frozen_model(teacher_config, layers=layers, dtype=dtype, attention=attention)
     parameters = list(model.parameters())
     linear = sum(
         module.weight.numel()
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and "lora_" not in name and "lm_head" not in name
     )
-    step = measure(config, model, shape, device="meta", dtype=dtype, passes=min(passes, 2), look=cpu)
+    asked = config.distillation.top_k is not None
+    beside = None if asked else teacher
+    step = measure(config, model, shape, device="meta", dtype=dtype, passes=min(passes, 2), look=cpu, teacher=beside)
+    asking = _asking(config, teacher, shape, look=cpu) if teacher is not None and asked else 0
     count, trained = (sum(p.numel() for p in some) for some in (parameters, [p for p in parameters if p.requires_grad]))
-    del model, parameters
+    theirs = 0 if teacher is None else sum(p.numel() for p in teacher.parameters())
+    del model, parameters, teacher, beside
     gc.collect()
-    return Sizes(count, linear, trained, step)
+    return Sizes(count, linear, trained, step, theirs, asking)
 
 
 def small_model(config: TrainConfig, model_config: Any, *, layers: int, dtype: str, attention: str, cpu: bool) -> Any:
     """A model of the same sizes with fewer layers and weights of no meaning, as training would have it."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    small = copy.deepcopy(model_config)
-    text = small.get_text_config()
-    text.num_hidden_layers = layers
-    if getattr(text, "layer_types", None):
-        text.layer_types = text.layer_types[:layers]
     held = "float32" if config.adapter == "full" else dtype
-    model: Any = AutoModelForCausalLM.from_config(small, dtype=getattr(torch, held), attn_implementation=attention)
+    model = _with_layers(model_config, layers, dtype=held, attention=attention)
     if config.adapter != "full":
         from peft import get_peft_model
 
@@ -95,7 +98,7 @@ def small_model(config: TrainConfig, model_config: Any, *, layers: int, dtype: s
     if config.gradient_checkpointing:
         how: dict[str, Any] = {"use_reentrant": False}
         if model.device.type == "meta":  # torch restores its own autocast where layers run again, and not ours
-            how["context_fn"] = lambda: (contextlib.nullcontext(), _mixed(config, dtype, "meta", again=True))
+            how["context_fn"] = lambda: (contextlib.nullcontext(), mixed_precision(config, dtype, "meta", again=True))
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
         if config.adapter != "full":
             model.enable_input_require_grads()
@@ -104,115 +107,39 @@ def small_model(config: TrainConfig, model_config: Any, *, layers: int, dtype: s
     return model.train()
 
 
-def one_step(
-    config: TrainConfig, model: Any, shape: Shape, *, device: str, dtype: str = "float32", backward: bool = True
-) -> None:
-    """Forward and backward pass of one micro-batch, as `loss.py` computes it.
+def frozen_model(model_config: Any, *, layers: int, dtype: str, attention: str) -> Any:
+    """A teacher of these sizes, with weights of no meaning."""
+    return _with_layers(model_config, layers, dtype=dtype, attention=attention).eval().requires_grad_(False)
 
-    Args:
-        device: `cpu`, `cuda`, or `meta`, which computes nothing.
-        dtype: of the training: full fine-tunes multiply in bfloat16 what they hold in float32.
-        backward: False: the forward pass alone.
-    """
+
+def _with_layers(model_config: Any, layers: int, *, dtype: str, attention: str) -> Any:
     import torch
+    from transformers import AutoModelForCausalLM
 
-    with contextlib.nullcontext() if backward else torch.no_grad():
-        with _mixed(config, dtype, device):
-            loss = _loss(config, model, shape, device)
-        if backward:
-            loss.backward()
-
-
-def _loss(config: TrainConfig, model: Any, shape: Shape, device: str, *, whole: bool = False) -> Any:
-    """
-    Args:
-        whole: the output head runs on every position, as models do by themselves.
-    """
-    import torch
-
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    ids = torch.ones(shape.rows, shape.tokens - shape.shared, dtype=torch.long, device=device)
-    # Four dimensions: a finished mask, so that nobody looks into it to find out whether it can be left out.
-    size = (shape.rows, 1, shape.tokens - shape.shared, shape.tokens)
-    eager = causal.config._attn_implementation == "eager"
-    mask = torch.zeros(size, dtype=causal.dtype if eager else torch.bool, device=device)
-    cache = None
-    if shape.shared:
-        first = torch.ones(1, shape.shared, dtype=torch.long, device=device)
-        upto = mask[:1, :, :1, : shape.shared].expand(1, 1, shape.shared, shape.shared)
-        cache = causal.base_model(input_ids=first, attention_mask=upto, use_cache=True).past_key_values
-        cache.batch_repeat_interleave(shape.rows)
-    output = causal.base_model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None)
-    hidden = output.last_hidden_state[:, :-1]
-    rows = torch.ones(min(shape.trained, hidden.size(0) * hidden.size(1)), dtype=torch.long, device=device)
-    states = logits_of(causal, hidden) if whole else hidden
-    wanted = states.reshape(-1, states.size(-1)).index_select(0, rows)
-    logits = wanted if whole else logits_of(causal, wanted)
-    if config.method == "sft":
-        loss = torch.nn.functional.cross_entropy(logits.float(), rows, reduction="sum")
-    else:
-        logs = torch.log_softmax(logits.float(), -1)
-        with torch.no_grad():
-            (logs.exp() * logs).sum(-1)
-        loss = logs.gather(-1, rows.unsqueeze(-1)).sum()
-    return loss
+    small = copy.deepcopy(model_config)
+    text = small.get_text_config()
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+    return AutoModelForCausalLM.from_config(small, dtype=getattr(torch, dtype), attn_implementation=attention)
 
 
-def _mixed(config: TrainConfig, dtype: str, device: str, *, again: bool = False) -> Any:
-    """Mixed precision where the trainer has it (`trainer.arguments`).
-
-    Args:
-        again: for checkpointed layers that run again, one by one.
-    """
-    import torch
-
-    if dtype != "bfloat16" or config.adapter != "full":
-        return contextlib.nullcontext()
-    return _casting(keeps=not again) if device == "meta" else torch.autocast(device, dtype=torch.bfloat16)
-
-
-def _casting(*, keeps: bool) -> Any:
-    """Autocast for tensors without content, for which torch has none: products see bfloat16.
-
-    Args:
-        keeps: the copy of a weight is kept to the end of the forward pass.
-    """
-    import torch
-    from torch.overrides import TorchFunctionMode
-    from torch.utils._pytree import tree_map
-
-    products = {
-        *(torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.nn.functional.linear),
-        *(torch.Tensor.matmul, torch.Tensor.mm, torch.Tensor.bmm, torch.Tensor.addmm, torch.Tensor.__matmul__),
-    }
-
-    class Casting(TorchFunctionMode):
-        def __init__(self) -> None:
-            super().__init__()
-            self.kept: dict[int, Any] = {}
-
-        def __torch_function__(self, func, types, args=(), kwargs=None):
-            if func in products:
-                args, kwargs = tree_map(self._cast, (args, kwargs))
-            return func(*args, **(kwargs or {}))
-
-        def _cast(self, value):
-            if not isinstance(value, torch.Tensor) or value.dtype is not torch.float32:
-                return value
-            if not (keeps and value.is_leaf and value.requires_grad):
-                return value.bfloat16()
-            if id(value) not in self.kept:
-                self.kept[id(value)] = value.bfloat16()
-            return self.kept[id(value)]
-
-    return Casting()
-
-
-def measure(config: TrainConfig, model: Any, shape: Shape, *, device: str, dtype: str, passes: int, look: bool) -> int:
+def measure(
+    config: TrainConfig,
+    model: Any,
+    shape: Shape,
+    *,
+    device: str,
+    dtype: str,
+    passes: int,
+    look: bool,
+    teacher: Any = None,
+) -> int:
     """`step` of `Sizes`, for two updates of `model`, whether its tensors have content or not.
 
     Args:
         look: also what is tried out on the first update.
+        teacher: the local teacher that reads every batch too.
     """
     import torch
 
@@ -221,12 +148,13 @@ def measure(config: TrainConfig, model: Any, shape: Shape, *, device: str, dtype
     optimiser = torch.optim.AdamW(trained)
     for first in (True, False):
         with counter, torch.device(device):
-            if first and look and config.method == "sft":
-                with torch.no_grad(), _mixed(config, dtype, device):
-                    _loss(config, model.eval(), few_of(shape), device, whole=True)
+            if first and look:
+                _look(config, model.eval(), shape, device=device, dtype=dtype)
                 model.train()
+                if teacher is not None:
+                    _look(config, teacher, shape, device=device, dtype=dtype)
             for _ in range(passes):
-                one_step(config, model, shape, device=device, dtype=dtype)
+                one_step(config, model, shape, device=device, dtype=dtype, teacher=teacher)
         if first:
             optimiser.step()  # its state is there from now on, and is counted elsewhere
         with counter:
@@ -236,10 +164,24 @@ def measure(config: TrainConfig, model: Any, shape: Shape, *, device: str, dtype
     return counter.peak
 
 
-def few_of(shape: Shape) -> Shape:
-    """The two rows that `loss.agrees` tries."""
-    rows = min(2, shape.rows)
-    return Shape(rows, shape.tokens, 0, shape.trained * rows // shape.rows)
+def _look(config: TrainConfig, model: Any, shape: Shape, *, device: str, dtype: str) -> None:
+    """What `loss.agrees` computes beside the step's own way."""
+    import torch
+
+    with torch.no_grad(), mixed_precision(config, dtype, device):
+        loss_of(config, model, few_of(shape), device, whole=True)
+
+
+def _asking(config: TrainConfig, teacher: Any, shape: Shape, *, look: bool) -> int:
+    """Bytes at most alive while the teacher says its best tokens (`targets.ask`)."""
+    import torch
+
+    counter = _counter()
+    with counter, torch.device("meta"), torch.no_grad():
+        if look:
+            _look(config, teacher, shape, device="meta", dtype="float32")
+        best_tokens(config, teacher, shape, "meta")
+    return counter.peak
 
 
 def _traced_attention() -> str:

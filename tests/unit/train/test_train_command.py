@@ -160,7 +160,17 @@ def test_every_method_is_the_same_command(
 def test_distillation_without_a_teacher_and_without_its_words_is_refused(
     folder: Path, student: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(InputError, match="no row holds log-probabilities"):
-        command(f"train --data train.jsonl --model {student} --recipe fast.yaml --out OUT --method distill", capsys)
-    with pytest.raises(InputError, match="does not know the memory of method distill"):
-        command(f"train --data train.jsonl --model {student} --recipe fast.yaml --method distill --plan", capsys)
+    for more in ("--out OUT", "--plan"):
+        with pytest.raises(InputError, match="no row holds log-probabilities"):
+            command(f"train --data train.jsonl --model {student} --recipe fast.yaml {more} --method distill", capsys)
+
+
+@pytest.mark.parametrize(("method", "data"), [("kto", "pairs"), ("dpo", "pairs"), ("distill", "train")])
+def test_every_method_is_planned(
+    folder: Path, student: Path, capsys: pytest.CaptureFixture[str], method: str, data: str
+) -> None:
+    teacher = f" --teacher {student}" if method == "distill" else ""
+    text = f"train --data {data}.jsonl --model {student} --recipe fast.yaml --method {method}{teacher} --plan"
+    found = command(text, capsys)
+    assert found["peak_memory_bytes"] == sum(found["parts"].values())
+    assert ("teacher" in found["parts"]) is (method == "distill")
