@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from distill.evaluate.generation import Prediction
 from distill.evaluate.holdout import Item
@@ -47,18 +47,7 @@ Class = Literal[
     "hallucination",
     "wrong_value",
 ]
-CLASSES: tuple[Class, ...] = (
-    "unsafe",
-    "no_answer",
-    "empty",
-    "wrong_refusal",
-    "missed_refusal",
-    "truncated",
-    "wrong_format",
-    "omission",
-    "hallucination",
-    "wrong_value",
-)
+CLASSES: tuple[Class, ...] = get_args(Class)
 
 _REFUSED = ("refusal", "refused", "filtered")
 _MOST_VALUES = 100

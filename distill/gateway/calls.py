@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from distill.errors import AnswerError, FailureClass, Halted, RunError, TeacherError
 from distill.gateway.account import Account
@@ -24,7 +25,6 @@ from distill.gateway.line.limits import Estimate
 from distill.gateway.retries import PERMANENT, TRANSIENT, backoff, may_be_billed
 from distill.gateway.stats import EventKind
 from distill.gateway.store import AnswerStore, Record
-from distill.io import canonical
 from distill.teachers import Reading, Reply, Usage
 from distill.teachers.ratelimit import clock_of, limits_from
 
@@ -271,25 +271,8 @@ class Caller:
             call.desk.unproven[call.key] = record
 
     def _record(self, call: Call, reply: Reply, usage: Usage, pico: int, finish: str) -> Record:
-        teacher = call.desk.teacher
-        return Record(
-            key=call.key,
-            provider=teacher.provider,
-            model=teacher.model,
-            sample=call.sample,
-            status=reply.status,
-            body=reply.body,
-            input=usage.input,
-            output=usage.output,
-            cached=usage.cached,
-            cache_write=usage.cache_write,
-            reasoning=usage.reasoning,
-            cost_pico=pico,
-            finish=finish,
-            run=self._run,
-            created=self._wall(),
-            request=canonical(call.wire),
-        )
+        how: dict[str, Any] = {"key": call.key, "sample": call.sample, "wire": call.wire}
+        return call.desk.record(reply, usage, pico, finish, run=self._run, created=self._wall(), **how)
 
     async def _commit(self, record: Record, *, replace: bool) -> Record:
         try:

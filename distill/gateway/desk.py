@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from distill.errors import DistillError, FailureClass, Halted, InputError, RunError, TeacherError
 from distill.gateway.budget import Amount
@@ -17,8 +18,9 @@ from distill.gateway.money import Tariff, tariff_for
 from distill.gateway.retries import TRANSIENT, Circuit, Trip
 from distill.gateway.stats import TeacherStats
 from distill.gateway.store import Record
+from distill.io import canonical
 from distill.recipe import Budget, TeacherConfig
-from distill.teachers import Request, Teacher, Usage
+from distill.teachers import Reply, Request, Teacher, Usage
 
 __all__ = ["Desk", "check_prices"]
 
@@ -101,6 +103,39 @@ class Desk:
     def cost(self, usage: Usage) -> int:
         """Pico-USD."""
         return self.tariff.cost(usage) if self.tariff is not None else 0
+
+    def record(
+        self,
+        reply: Reply,
+        usage: Usage,
+        pico: int,
+        finish: str,
+        *,
+        key: str,
+        sample: int,
+        wire: Mapping[str, Any] | None,
+        run: str,
+        created: float,
+    ) -> Record:
+        """A reply of this teacher as the store keeps it."""
+        return Record(
+            key=key,
+            provider=self.teacher.provider,
+            model=self.teacher.model,
+            sample=sample,
+            status=reply.status,
+            body=reply.body,
+            input=usage.input,
+            output=usage.output,
+            cached=usage.cached,
+            cache_write=usage.cache_write,
+            reasoning=usage.reasoning,
+            cost_pico=pico,
+            finish=finish,
+            run=run,
+            created=created,
+            request=canonical(wire) if wire is not None else b"",
+        )
 
     # -- when all fails -----------------------------------------------------------------------------------------
 

@@ -96,6 +96,12 @@ class Calibration:
             return (
                 f"{where}; about {share:.0%} of the sampled rows have one at {self.threshold:.3f} or over and may fall"
             )
+        if 0 < share <= self.rate:
+            return (
+                f"{share:.1%} of the sampled rows have a neighbour at {self.threshold:.3f} or over, no more than "
+                f"unrelated rows would ({self.rate:.1%}): what falls may be unrelated. Few rows say the same, or this "
+                "model does not see that they do"
+            )
         return None
 
     def as_json(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from distill.errors import AnswerError, DistillError, FailureClass, RunError, TeacherError, first_of
 from distill.gateway.account import Account
@@ -17,7 +18,6 @@ from distill.gateway.desk import Desk
 from distill.gateway.retries import TRANSIENT, may_be_billed
 from distill.gateway.stats import EventKind
 from distill.gateway.store import AnswerStore, Record
-from distill.io import canonical
 from distill.teachers import Reading, Reply, Result, Usage
 
 __all__ = ["Harvest"]
@@ -184,24 +184,8 @@ class Harvest:
             one.future.exception()
 
     def _record(self, entry: Entry, one: Asked, reply: Reply, usage: Usage, pico: int, finish: str) -> Record:
-        return Record(
-            key=one.member.key,
-            provider=self._desk.teacher.provider,
-            model=self._desk.teacher.model,
-            sample=one.member.sample,
-            status=reply.status,
-            body=reply.body,
-            input=usage.input,
-            output=usage.output,
-            cached=usage.cached,
-            cache_write=usage.cache_write,
-            reasoning=usage.reasoning,
-            cost_pico=pico,
-            finish=finish,
-            run=entry.run,
-            created=self._batching.wall(),
-            request=canonical(one.wire) if one.wire is not None else b"",
-        )
+        how: dict[str, Any] = {"key": one.member.key, "sample": one.member.sample, "wire": one.wire}
+        return self._desk.record(reply, usage, pico, finish, run=entry.run, created=self._batching.wall(), **how)
 
 
 def _key(result: Result, entry: Entry) -> str:

@@ -16,7 +16,7 @@ from distill.filters import FilterContext, build_chain, filter_file
 from distill.filters.semantic.embedding import Embedder
 from distill.filters.semantic.neighbours import NeighbourIndex
 from distill.filters.semantic.semantic import SemanticFilter
-from distill.filters.semantic.threshold import calibrate
+from distill.filters.semantic.threshold import Calibration, calibrate
 from distill.recipe import SemanticStep
 from tests.support.tiny_embedder import make_static
 
@@ -140,6 +140,13 @@ def test_where_rows_lie_too_close_nothing_is_dropped_and_it_is_said():
     fixed = SemanticFilter(SemanticStep(kind="semantic", threshold=0.8), embedder=Embedder(Counted(vectors)))
     fixed.calibrate(table(1000))
     assert "% of the sampled rows have a neighbour at or over 0.8" in fixed.calibrated["warning"]
+
+
+@pytest.mark.parametrize(("over", "said"), [(0, False), (5, True), (30, False)])
+def test_what_falls_by_chance_alone_is_said(over, said):
+    nearest = np.array([0.95] * over + [0.5] * (1000 - over), np.float32)
+    found = Calibration(0.9, 0.01, 1000, typical=0.5, per_doubling=0.0, apart=None, nearest=nearest)
+    assert ("no more than unrelated rows would (1.0%)" in (found.warning(None) or "")) is said
 
 
 def test_apart_measures_between_rows_of_different_values():
