@@ -13,9 +13,9 @@ from typing import Any
 from benchmarks.harness import ROOT, table
 from distill import models
 from distill.io import numeric
+from distill.io.host import cores, fast_int8
 from distill.io.jsonl import read_jsonl
 from distill.teachers.local.batch import Batch, BatchRow
-from distill.teachers.local.host import cores, fast_int8
 from distill.teachers.local.sampling import Draw
 
 MODEL = "qwen2.5-coder-1.5b-instruct"

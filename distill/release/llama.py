@@ -21,7 +21,7 @@ from distill.errors import RunError
 from distill.evaluate import Generated, Item, Prediction
 from distill.evaluate.generation import latency_of, more_stops, read_answer
 from distill.io import digest
-from distill.teachers.local.host import cores
+from distill.io.host import cores
 from distill.teachers.local.server import LlamaServer
 from distill.train import student
 from distill.train.template import Encoder, stop_tokens, use_template

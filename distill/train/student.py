@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import orjson
 
 from distill.errors import InputError
 from distill.io import digest, loads, numeric, write_bytes, write_text
+from distill.io.host import fast_bfloat16
 from distill.recipe import LoraConfig
 
 __all__ = [
@@ -38,9 +38,6 @@ __all__ = [
     "save",
     "weights_digest",
 ]
-
-_BFLOAT16_GAIN = 1.15
-"""How much faster bfloat16 has to be to be chosen: below it the rounding is not worth it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +264,8 @@ def adapter_config(config: LoraConfig, model: Any) -> Any:
 
 
 def choose_dtype(wanted: str) -> tuple[str, str]:
-    """(`bfloat16` or `float32`, why). On a CPU `auto` times one layer's matrix product in both."""
+    """(`bfloat16` or `float32`, why). `auto` is bfloat16 where the hardware multiplies it fast. Nothing is timed: a
+    busy machine chooses as an idle one does."""
     import torch
 
     if wanted != "auto":
@@ -275,24 +273,9 @@ def choose_dtype(wanted: str) -> tuple[str, str]:
     if torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return ("bfloat16", "the GPU has it") if fast else ("float32", "the GPU lacks bfloat16")
-    gain = _bfloat16_gain()
-    reason = f"bfloat16 products run at {gain:.1f} times the speed of float32 here"
-    return ("bfloat16" if gain >= _BFLOAT16_GAIN else "float32"), reason
-
-
-def _bfloat16_gain() -> float:
-    import torch
-
-    def fastest(kind: torch.dtype) -> float:
-        left, right = torch.ones(256, 1024, dtype=kind), torch.ones(1024, 1024, dtype=kind)
-        times: list[float] = []
-        for _ in range(9):  # the fastest of several: a busy machine slows single ones
-            started = time.perf_counter()
-            torch.mm(left, right)
-            times.append(time.perf_counter() - started)
-        return min(times)
-
-    return fastest(torch.float32) / fastest(torch.bfloat16)
+    if fast_bfloat16():
+        return "bfloat16", "the processor multiplies it"
+    return "float32", "the processor does not multiply bfloat16"
 
 
 def save(

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from distill.filters.cost import COST
 from distill.filters.near.survivors import declared
-from distill.filters.parallel.pool import cores
 from distill.filters.parallel.segments import goes_elsewhere
+from distill.io.host import cores
 from distill.recipe import DecontaminateStep, EvalSet, FilterStep
 
 __all__ = ["fitting"]

@@ -25,7 +25,7 @@ from distill.filters.parallel.copies import Orders
 from distill.filters.parallel.segments import Segment
 from distill.filters.parallel.wire import table_bytes
 
-__all__ = ["Pool", "cores", "open_pool"]
+__all__ = ["Pool", "open_pool"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -38,11 +38,6 @@ _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 """One thread a process: there is a process a core."""
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Pool:

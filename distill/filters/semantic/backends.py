@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from distill.errors import InputError
 from distill.filters.semantic.embedding import Encoder
 from distill.io import numeric
+from distill.io.host import fast_bfloat16
 
 __all__ = ["SentenceEncoder", "StaticEncoder", "open_encoder"]
 
@@ -51,14 +52,16 @@ class SentenceEncoder:
     def __init__(self, path: Path, name: str) -> None:
         numeric.prepare()
         _check_modules(path)
+        # It is loaded with the others, and speaks of kernels that nothing here uses.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         import torch
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.disable_progress_bar()
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks of kernels that nothing here uses
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = torch.bfloat16 if _has_bf16(torch, device) else torch.float32
+        fast = torch.cuda.is_bf16_supported() if device == "cuda" else fast_bfloat16()
+        dtype = torch.bfloat16 if fast else torch.float32
         try:
             self._model: Any = SentenceTransformer(
                 str(path),
@@ -136,13 +139,6 @@ def _equal_lengths(lengths: Sequence[int]) -> list[list[int]]:
         else:
             batches.append([row])
     return batches
-
-
-def _has_bf16(torch: Any, device: str) -> bool:
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    supported = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(check is not None and check() for check in supported)
 
 
 def _check_modules(path: Path) -> None:

@@ -18,9 +18,9 @@ import orjson
 
 from distill.errors import DistillError, FailureClass, RunError, TeacherError
 from distill.io import write_bytes
+from distill.io.host import cores, processor
 from distill.models import cache_root
 from distill.teachers.local.engine import Engine
-from distill.teachers.local.host import cores, processor
 
 __all__ = ["choose", "measure", "recall", "remember"]
 

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import SecretStr
 
 from distill.errors import DistillError, FailureClass, TeacherError
+from distill.io.host import cores
 from distill.recipe import TeacherConfig
 from distill.teachers.base import Reply
-from distill.teachers.local.host import cores
 from distill.teachers.local.server import LlamaServer
 from distill.teachers.openai import OpenAITeacher
 

@@ -28,10 +28,10 @@ import orjson
 
 from distill.errors import FailureClass, InputError, RunError, TeacherError
 from distill.io import numeric
+from distill.io.host import cores, fast_bfloat16, fast_int8
 from distill.io.memory import hand_back
 from distill.teachers.base import Reply
 from distill.teachers.local.batch import Batch, BatchRow
-from distill.teachers.local.host import cores, fast_bfloat16, fast_int8
 from distill.teachers.local.sampling import Draw
 
 __all__ = ["TransformersEngine"]

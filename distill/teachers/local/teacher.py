@@ -19,6 +19,7 @@ from typing import Any
 from distill import models
 from distill.errors import FailureClass, InputError, TeacherError
 from distill.io import digest
+from distill.io.host import fast_bfloat16, has_gpu
 from distill.io.memory import available_memory
 from distill.recipe import TeacherConfig
 from distill.teachers.base import Message, Reading, Reply, Request, SamplingParams
@@ -27,7 +28,6 @@ from distill.teachers.local.choose import choose
 from distill.teachers.local.engine import Engine
 from distill.teachers.local.engine_llama import LlamaCppEngine
 from distill.teachers.local.engine_transformers import TransformersEngine
-from distill.teachers.local.host import fast_bfloat16, has_gpu
 from distill.teachers.openai import OpenAITeacher
 from distill.teachers.reading import is_chat, read_chat
 

@@ -102,3 +102,11 @@ def test_rotary_frequencies_stay_float32_in_a_bfloat16_model(student: Path) -> N
     model = students.load_model(student, dtype="bfloat16")
     assert model.model.rotary_emb.inv_freq.dtype == torch.float32
     assert model.model.layers[0].mlp.up_proj.weight.dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU decides")
+@pytest.mark.parametrize(("processor", "dtype"), [("Xeon amx_bf16 avx2", "bfloat16"), ("Xeon avx512f avx2", "float32")])
+def test_the_processor_decides_the_number_type(monkeypatch: pytest.MonkeyPatch, processor: str, dtype: str) -> None:
+    monkeypatch.setattr("distill.io.host.processor", lambda: processor)
+    assert students.choose_dtype("auto")[0] == dtype
+    assert students.choose_dtype("float32") == ("float32", "asked for")

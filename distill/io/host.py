@@ -1,4 +1,4 @@
-"""What this machine has for a local engine: cores, a GPU, a name for its processor."""
+"""What this machine has: cores, a GPU, what its processor is good at, and a name for it."""
 
 from __future__ import annotations
 
