@@ -36,15 +36,16 @@ from distill.train.tracing import Sizes, frozen_model, small_model, trace
 
 __all__ = ["Plan", "plan", "rows_that_fit"]
 
-_SPARE = {"cpu": 1.17, "mapped": 1.05, "cuda": 1.05}
-"""What the allocator holds beyond the tensors of a step that are alive: holes between them. `mapped`: on a CPU, with
-`map_large_blocks`."""
+_HOLES = {"cpu": 0.25, "mapped": 0.10, "cuda": 0.05}
+"""What the allocator holds beyond the tensors of a step that are alive, of their size: holes between them. `mapped`: on
+a CPU, with `map_large_blocks`."""
+
+_MOST_HOLES = 400_000_000
+"""Bytes of holes at most, on a CPU: what is larger than 32 MB is mapped by itself and leaves none. Both were found with
+the embedded student (`benchmarks/train_memory.py`)."""
 
 _KERNELS = {"cpu": 100_000_000, "cuda": 0}
 """Code that the first step loads or compiles, and scratch space of its products; seen with the embedded student."""
-
-_QUANTISING = 0.4
-"""What the allocator keeps of quantising on a CPU, of the files' size; found with one model."""
 
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes a 4-bit weight: the number, the scale of 64 of them in 8 bits, the scale of 256 of those scales."""
@@ -113,8 +114,6 @@ class _Job:
     dropped: int
     model: Any
     """The model's configuration."""
-    weights_bytes: int
-    """Of the files."""
     dtype: str
     cpu: bool
     seed: int
@@ -165,7 +164,7 @@ def rows_that_fit(
     if _plenty(config, examples, model, _weights_bytes(place)):
         return asked, None
     _import_what_training_imports(config)
-    job = _Job(_sequences(examples), 0, model, _weights_bytes(place), dtype, True, seed, resident_memory())
+    job = _Job(_sequences(examples), 0, model, dtype, True, seed, resident_memory())
     available = _available(job)
     rows, needed = asked, 0
     for rows in (count for count in _divisors(config.batch_size) if count <= asked):
@@ -220,7 +219,6 @@ def _job(config: TrainConfig, data: TrainData | PairData | MarkedData, seed: int
         sequences,
         dropped,
         student.load_config(place.folder),
-        _weights_bytes(place),
         student.choose_dtype(config.dtype)[0],
         cpu,
         config.seed if config.seed is not None else seed,
@@ -283,21 +281,25 @@ def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict
             plain = (frozen - sizes.linear) * wide
             dequantised = sizes.linear * wide if job.cpu and not config.gradient_checkpointing else 0
             weights = packed + plain + (dequantised if dequantised <= available // 4 else 0)
-            weights += round(_QUANTISING * job.weights_bytes) if job.cpu else 0
     optimiser = 8 * sizes.trainable
-    where = "cpu" if job.cpu else "cuda"
-    spare = _SPARE["mapped" if job.cpu and config.gradient_checkpointing else where]
-    held = round(spare * sizes.step) + _KERNELS[where]
+    held = _held(sizes.step, config, job)
     if job.teacher is None:
         return {"weights": weights, "adapter": adapter, "optimiser": optimiser, "step": held}
     teacher = sizes.teacher * wide
     if config.distillation.top_k is None:
         return {"weights": weights, "teacher": teacher, "adapter": adapter, "optimiser": optimiser, "step": held}
     # It is asked before there is an adapter, and let go: the larger of both times counts.
-    asking = round(spare * sizes.asking) + _KERNELS[where]
+    asking = _held(sizes.asking, config, job)
     if teacher + asking > adapter + optimiser + held:
         return {"weights": weights, "teacher": teacher, "adapter": 0, "optimiser": 0, "step": asking}
     return {"weights": weights, "teacher": 0, "adapter": adapter, "optimiser": optimiser, "step": held}
+
+
+def _held(alive: int, config: TrainConfig, job: _Job) -> int:
+    """Bytes that the process holds where so many are alive in tensors."""
+    where = "cpu" if job.cpu else "cuda"
+    holes = _HOLES["mapped" if job.cpu and config.gradient_checkpointing else where] * alive
+    return alive + round(min(holes, _MOST_HOLES) if job.cpu else holes) + _KERNELS[where]
 
 
 def _micro_batches(config: TrainConfig, job: _Job) -> Iterator[Shape]:

@@ -87,9 +87,11 @@ def loss_of(
     rows = torch.ones(len(states), dtype=torch.long, device=device)
     if config.method == "sft":
         return torch.nn.functional.cross_entropy(logits_of(causal, states).float(), rows, reduction="sum")
+    if config.method == "on-policy" and teacher is not None:
+        return _tiled(causal, states, teacher, shape, device)
     head = list(causal.get_output_embeddings().parameters())
     target = _target(config, rows, device) if teacher is None else _taught(config, teacher, shape, device)
-    share = config.distillation.cross_entropy if config.method == "distill" else 0.0
+    share = config.distillation.cross_entropy
     return mixed(states, lambda some: logits_of(causal, some), head, rows, target, cross_entropy=share)[0]
 
 
@@ -151,6 +153,20 @@ def _taught(config: TrainConfig, teacher: Any, shape: Shape, device: str) -> Any
         return between(logits[..., :width], said[..., :width], **_how(config))
 
     return target
+
+
+def _tiled(causal: Any, states: Any, teacher: Any, shape: Shape, device: str) -> Any:
+    """What TRL's own loss holds: the teacher's states, and tiles of 4,096 positions by 32,768 tokens of the vocabulary,
+    ten of them at once where it runs without Triton."""
+    import torch
+
+    with torch.no_grad():
+        theirs = _states(teacher, shape, device)
+        weight = causal.get_output_embeddings().weight
+        size = (min(len(states), 4096), min(len(weight), 32_768))
+        tiles = [torch.empty(size, dtype=torch.float32, device=device) for _ in range(10)]
+        del tiles, theirs
+    return states.float().sum()
 
 
 def _target(config: TrainConfig, rows: Any, device: str) -> Any:
