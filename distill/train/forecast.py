@@ -281,11 +281,12 @@ def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict
             plain = (frozen - sizes.linear) * wide
             dequantised = sizes.linear * wide if job.cpu and not config.gradient_checkpointing else 0
             weights = packed + plain + (dequantised if dequantised <= available // 4 else 0)
+        weights -= _unread(job.model, sizes.looked_up * wide, job)
     optimiser = 8 * sizes.trainable
     held = _held(sizes.step, config, job)
     if job.teacher is None:
         return {"weights": weights, "adapter": adapter, "optimiser": optimiser, "step": held}
-    teacher = sizes.teacher * wide
+    teacher = sizes.teacher * wide - _unread(job.teacher, sizes.teacher_looked_up * wide, job)
     if config.distillation.top_k is None:
         return {"weights": weights, "teacher": teacher, "adapter": adapter, "optimiser": optimiser, "step": held}
     # It is asked before there is an adapter, and let go: the larger of both times counts.
@@ -293,6 +294,13 @@ def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict
     if teacher + asking > adapter + optimiser + held:
         return {"weights": weights, "teacher": teacher, "adapter": 0, "optimiser": 0, "step": asking}
     return {"weights": weights, "teacher": 0, "adapter": adapter, "optimiser": optimiser, "step": held}
+
+
+def _unread(model: Any, embedding: int, job: _Job) -> int:
+    """Bytes of weights that stay in their file: it is mapped, and where no number is converted, only what is used is
+    read."""
+    stored = str(getattr(model, "dtype", None)).removeprefix("torch.")
+    return embedding if job.cpu and stored == job.dtype else 0
 
 
 def _held(alive: int, config: TrainConfig, job: _Job) -> int:

@@ -31,10 +31,13 @@ class Sizes:
     linear: int
     """Of them in linear layers that 4-bit quantisation takes."""
     trainable: int
+    looked_up: int
+    """Of them in an input embedding that is not the output head too: of it only the rows of given tokens are read."""
     step: int
     """Bytes at most alive in an update, beyond the parameters themselves and the optimiser's state."""
     teacher: int = 0
     """Parameters of the local teacher."""
+    teacher_looked_up: int = 0
     asking: int = 0
     """Bytes at most alive while it is asked before the training, where it is (`top_k`)."""
 
@@ -79,9 +82,16 @@ def trace(
     asking = _asking(config, teacher, shape, look=cpu) if teacher is not None and asked else 0
     count, trained = (sum(p.numel() for p in some) for some in (parameters, [p for p in parameters if p.requires_grad]))
     theirs = 0 if teacher is None else sum(p.numel() for p in teacher.parameters())
+    looked_up = _looked_up(model), 0 if teacher is None else _looked_up(teacher)
     del model, parameters, teacher, beside
     gc.collect()
-    return Sizes(count, linear, trained, step, theirs, asking)
+    return Sizes(count, linear, trained, looked_up[0], step, theirs, looked_up[1], asking)
+
+
+def _looked_up(model: Any) -> int:
+    """Numbers of an input embedding that is not the output head too."""
+    given, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    return 0 if given is head else given.numel()
 
 
 def small_model(config: TrainConfig, model_config: Any, *, layers: int, dtype: str, attention: str, cpu: bool) -> Any:

@@ -153,6 +153,19 @@ def test_the_parts_are_those_of_the_training(student: Path) -> None:
     assert small.parts["step"] < lora.parts["step"]
 
 
+def test_of_an_embedding_that_is_no_head_only_rows_are_read(tmp_path: Path) -> None:
+    from tests.support.tiny_student import make_model, make_tokenizer
+
+    tied, apart = (
+        make_tokenizer(make_model(tmp_path / str(one), hidden_size=96, tie_word_embeddings=one))
+        for one in (True, False)
+    )
+    found, other = (plan(config(folder), DATA, timed=False) for folder in (tied, apart))
+    assert other.parts["weights"] == found.parts["weights"]  # one more matrix, and it stays in the file
+    found, other = (plan(config(folder, dtype="bfloat16"), DATA, timed=False) for folder in (tied, apart))
+    assert other.parts["weights"] > found.parts["weights"]  # converted, so it is read
+
+
 def test_pairs_are_planned_with_both_answers_and_their_reference(student: Path) -> None:
     pairs = PairData(tuple(Pair(row(n).prompt, "blocked", "no idea at all") for n in range(16)))
     found = plan(config(student, method="dpo"), pairs)
