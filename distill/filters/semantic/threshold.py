@@ -92,15 +92,15 @@ class Calibration:
                 "values make rows unrelated (`apart`)"
             )
         share = self.share_over(self.threshold)
+        if 0 < share <= self.rate:
+            return (
+                f"{where}; {share:.1%} of the sampled rows have one at {self.threshold:.3f} or over, no more than "
+                f"unrelated rows would ({self.rate:.1%}): what falls may be unrelated. Few rows say the same, or this "
+                "model does not see that they do"
+            )
         if share >= _TAKES or self.typical >= _CLOSE:
             return (
                 f"{where}; about {share:.0%} of the sampled rows have one at {self.threshold:.3f} or over and may fall"
-            )
-        if 0 < share <= self.rate:
-            return (
-                f"{share:.1%} of the sampled rows have a neighbour at {self.threshold:.3f} or over, no more than "
-                f"unrelated rows would ({self.rate:.1%}): what falls may be unrelated. Few rows say the same, or this "
-                "model does not see that they do"
             )
         return None
 
