@@ -98,17 +98,22 @@ def open_pool(workers: int, orders: Orders | None = None) -> Generator[Pool]:
 
     Args:
         orders: what they will probably be asked to judge; they build what it takes while this process goes on.
+
+    Raises:
+        RunError: the system gives no processes, or none of what they need to talk to each other.
     """
     context = get_context("forkserver")
     context.set_forkserver_preload([inside.__name__])
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=inside.begin, initargs=(orders,))
-    try:
-        with _environment():
-            for _ in range(workers):
-                executor.submit(os.getpid)  # starts one
+    with contextlib.ExitStack() as held:
+        try:
+            executor = ProcessPoolExecutor(workers, mp_context=context, initializer=inside.begin, initargs=(orders,))
+            held.callback(executor.shutdown, cancel_futures=True)
+            with _environment():
+                for _ in range(workers):
+                    executor.submit(os.getpid)  # starts one
+        except (OSError, ImportError, NotImplementedError) as error:  # no /dev/shm, no folder for sockets, too many
+            raise RunError(f"no worker process can be started: {error}", hint="use --workers 1") from None
         yield Pool(executor, workers)
-    finally:
-        executor.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager

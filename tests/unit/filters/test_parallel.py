@@ -133,6 +133,16 @@ def test_an_error_of_a_worker_is_the_users_and_a_lost_worker_is_said(once, tmp_p
             list(pool.over(_die, [1]))
 
 
+def test_a_system_without_processes_is_told(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("Function not implemented")
+
+    monkeypatch.setattr(pools, "ProcessPoolExecutor", refuse)
+    with pytest.raises(RunError, match="no worker process can be started: Function not implemented") as caught:
+        pools.open_pool(2).__enter__()
+    assert caught.value.hint == "use --workers 1"
+
+
 def test_a_fault_of_the_program_is_told_with_its_place():
     with pools.open_pool(1) as pool, pytest.raises(ZeroDivisionError) as caught:
         list(pool.over(_divide, [0]))
