@@ -41,8 +41,8 @@ _HOLES = {"cpu": 0.25, "mapped": 0.10, "cuda": 0.05}
 a CPU, with `map_large_blocks`."""
 
 _MOST_HOLES = 400_000_000
-"""Bytes of holes at most, on a CPU: what is larger than 32 MB is mapped by itself and leaves none. Both were found with
-the embedded student (`benchmarks/train_memory.py`)."""
+"""Bytes of holes at most, on a CPU. Both were fitted to the embedded student (`benchmarks/train_memory.py`); larger
+tensors are mapped by themselves, which leaves fewer holes but does not explain the figure."""
 
 _KERNELS = {"cpu": 100_000_000, "cuda": 0}
 """Code that the first step loads or compiles, and scratch space of its products; seen with the embedded student."""
@@ -363,7 +363,9 @@ def _seconds(config: TrainConfig, job: _Job) -> Duration:
     updates = config.max_steps or math.ceil(config.epochs * math.ceil(rows / config.batch_size))
     epochs = config.epochs if config.max_steps is None else updates * config.batch_size / rows
     if job.teacher is not None:
-        found = [_timed_teacher(config, frozen_model(job.teacher, layers=n, **small), usual, clock) for n in (1, 3)]
+        with torch.device(device):
+            few = [frozen_model(job.teacher, layers=count, **small) for count in (1, 3)]
+        found = [_timed_teacher(config, one, usual, clock) for one in few]
         (once,) = _through(found, job.teacher)
         if asked:
             look += once * len(shapes)
