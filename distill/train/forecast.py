@@ -2,18 +2,15 @@
 # torch and transformers are only partly typed.
 """What a training will need, before any weight is loaded: memory by part, time, and what to change if it does not fit.
 
-The rows are rendered and put into their batches as training would, so the largest batch is known, not assumed. Its
-step is traced without content (`tracing.py`); the libraries' own share is what this process holds once they are
-imported. For the time, one and three layers with weights of no meaning do the work of a training on this machine: a
-pass of the usual batch, the optimiser's update, and what is tried out on the first update. What they cost the processor
-says how much work there is; how long that takes depends on who else wants the machine, and is an interval.
+The rows are rendered and put into their batches as training would (`job.py`), so the largest batch is known, not
+assumed. Its step is traced without content (`tracing.py`); the libraries' own share is what this process holds once
+they are imported. For the time, a part of the work is done on this machine (`timing.py`).
 """
 
 from __future__ import annotations
 
 import importlib
 import math
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,18 +18,15 @@ from typing import Any
 from distill.errors import InputError
 from distill.io.memory import available_memory, resident_memory
 from distill.recipe import TrainConfig
-from distill.train import distill, marking, pairing, preferences, student
+from distill.train import distill, preferences, student, timing
 from distill.train.data import TrainData
-from distill.train.examples import prepare
+from distill.train.job import Job, encoded, micro_batches, sequences_of
 from distill.train.marked import MarkedData
-from distill.train.order import batches
-from distill.train.pace import Clock, Duration
+from distill.train.pace import Duration
 from distill.train.pairs import PairData
-from distill.train.passes import cut
 from distill.train.ready import attention_of
-from distill.train.step import Shape, best_tokens, few_of, one_step
-from distill.train.template import IGNORE, Encoded, Encoder, use_template
-from distill.train.tracing import Sizes, frozen_model, small_model, trace
+from distill.train.template import Encoded, use_template
+from distill.train.tracing import Sizes, trace
 
 __all__ = ["Plan", "plan", "rows_that_fit"]
 
@@ -105,23 +99,6 @@ class Plan:
         return {"seconds": round(self.seconds.usual, 1), "seconds_between": [least, most], "cpu_seconds": processor}
 
 
-@dataclass(frozen=True)
-class _Job:
-    """All that prediction needs to know of a training."""
-
-    sequences: tuple[tuple[tuple[list[int], int, int], ...], ...]
-    """A row's sequences (two of a pair): ids, tokens before the first trained one, trained tokens."""
-    dropped: int
-    model: Any
-    """The model's configuration."""
-    dtype: str
-    cpu: bool
-    seed: int
-    libraries: int
-    teacher: Any = None
-    """The configuration of the local teacher of a distillation."""
-
-
 def plan(config: TrainConfig, data: TrainData | PairData | MarkedData, *, seed: int = 0, timed: bool = True) -> Plan:
     """Predict the training of `config` on `data`.
 
@@ -136,7 +113,7 @@ def plan(config: TrainConfig, data: TrainData | PairData | MarkedData, *, seed: 
     job = _job(config, data, seed)
     available = _available(job)
     found = _predicted(config, job, available)
-    seconds = _seconds(config, job) if timed and config.method != "on-policy" else None
+    seconds = timing.seconds(config, job) if timed and config.method != "on-policy" else None
     changes: list[tuple[str, int]] = []
     if found.bytes > available:
         for name, changed in _alternatives(config):
@@ -164,7 +141,7 @@ def rows_that_fit(
     if _plenty(config, examples, model, _weights_bytes(place)):
         return asked, None
     _import_what_training_imports(config)
-    job = _Job(_sequences(examples), 0, model, dtype, True, seed, resident_memory())
+    job = Job(sequences_of(examples), 0, model, dtype, True, seed, resident_memory())
     available = _available(job)
     rows, needed = asked, 0
     for rows in (count for count in _divisors(config.batch_size) if count <= asked):
@@ -189,19 +166,11 @@ def _plenty(config: TrainConfig, examples: Sequence[Encoded], model: Any, weight
     return (1 << 30) + 16 * weights_bytes + tokens * (layers + 20 * text.vocab_size) < available_memory()
 
 
-def _sequences(examples: Sequence[Encoded]) -> tuple[tuple[tuple[list[int], int, int], ...], ...]:
-    rows: list[tuple[tuple[list[int], int, int], ...]] = []
-    for example in examples:
-        before = next(i for i, label in enumerate(example.labels) if label != IGNORE)
-        rows.append(((example.input_ids, before, example.trained),))
-    return tuple(rows)
-
-
 def _weights_bytes(place: student.Place) -> int:
     return sum(file.stat().st_size for file in place.folder.glob("*.safetensors"))
 
 
-def _job(config: TrainConfig, data: TrainData | PairData | MarkedData, seed: int) -> _Job:
+def _job(config: TrainConfig, data: TrainData | PairData | MarkedData, seed: int) -> Job:
     if config.method != "sft":
         (distill if isinstance(data, TrainData) else preferences).refuse_unused(config)
     place = student.locate(config.model)
@@ -213,9 +182,9 @@ def _job(config: TrainConfig, data: TrainData | PairData | MarkedData, seed: int
     _import_what_training_imports(config)
     tokenizer = student.load_tokenizer(place.folder)
     use_template(tokenizer)
-    sequences, dropped = _encoded(config, data, tokenizer)
+    sequences, dropped = encoded(config, data, tokenizer)
     cpu = not torch.cuda.is_available()
-    return _Job(
+    return Job(
         sequences,
         dropped,
         student.load_config(place.folder),
@@ -227,36 +196,10 @@ def _job(config: TrainConfig, data: TrainData | PairData | MarkedData, seed: int
     )
 
 
-def _encoded(
-    config: TrainConfig, data: TrainData | PairData | MarkedData, tokenizer: Any
-) -> tuple[tuple[tuple[tuple[list[int], int, int], ...], ...], int]:
-    """(the sequences of every row that is trained, how many rows are too long)."""
-    if isinstance(data, PairData):
-        pairs, dropped = pairing.encode(data.train, tokenizer, max_length=config.max_length)
-        two = (((p.prompt_ids, p.chosen_ids), (p.prompt_ids, p.rejected_ids)) for p in pairs)
-        return tuple(tuple(_answered(*side) for side in sides) for sides in two), dropped
-    if isinstance(data, MarkedData):
-        marked, dropped = marking.encode(data.train, tokenizer, max_length=config.max_length)
-        return tuple((_answered(row.prompt_ids, row.completion_ids),) for row in marked), dropped
-    if config.method == "on-policy":
-        encoder, answer = Encoder(tokenizer), [0] * config.distillation.max_tokens
-        prompts = [encoder.prompt(row.prompt) for row in data.train]
-        fit = [ids for ids in prompts if len(ids) + len(answer) <= config.max_length]
-        return tuple((_answered(ids, answer),) for ids in fit), len(prompts) - len(fit)
-    prepared = prepare(
-        data, tokenizer, max_length=config.max_length, thinking=config.thinking, long_rows=config.long_rows
-    )
-    return _sequences(prepared.train), prepared.dropped
-
-
-def _answered(prompt: list[int], answer: list[int]) -> tuple[list[int], int, int]:
-    return prompt + answer, len(prompt), len(answer)
-
-
-def _predicted(config: TrainConfig, job: _Job, available: int) -> Plan:
+def _predicted(config: TrainConfig, job: Job, available: int) -> Plan:
     if not job.sequences:
         raise InputError(f"no row fits into {config.max_length} tokens", field="train.max_length")
-    shape = max(_micro_batches(config, job), key=lambda s: (s.rows * (s.tokens - s.shared) + s.shared, s.trained))
+    shape = max(micro_batches(config, job), key=lambda s: (s.rows * (s.tokens - s.shared) + s.shared, s.trained))
     longest = max(len(ids) for row in job.sequences for ids, _, _ in row)
     attention = attention_of(config, job.model.get_text_config(), longest, sides=len(job.sequences[0]))
     passes = math.ceil(config.batch_size / config.rows_at_once)
@@ -268,7 +211,7 @@ def _predicted(config: TrainConfig, job: _Job, available: int) -> Plan:
     return Plan(parts, available, steps, None, job.dtype, attention, micro, len(job.sequences), job.dropped, longest)
 
 
-def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict[str, int]:
+def _parts(config: TrainConfig, sizes: Sizes, job: Job, available: int) -> dict[str, int]:
     frozen = sizes.parameters - sizes.trainable
     wide = 4 if job.dtype == "float32" else 2
     if config.adapter == "full":
@@ -296,116 +239,18 @@ def _parts(config: TrainConfig, sizes: Sizes, job: _Job, available: int) -> dict
     return {"weights": weights, "teacher": 0, "adapter": adapter, "optimiser": optimiser, "step": held}
 
 
-def _unread(model: Any, embedding: int, job: _Job) -> int:
+def _unread(model: Any, embedding: int, job: Job) -> int:
     """Bytes of weights that stay in their file: it is mapped, and where no number is converted, only what is used is
     read."""
     stored = str(getattr(model, "dtype", None)).removeprefix("torch.")
     return embedding if job.cpu and stored == job.dtype else 0
 
 
-def _held(alive: int, config: TrainConfig, job: _Job) -> int:
+def _held(alive: int, config: TrainConfig, job: Job) -> int:
     """Bytes that the process holds where so many are alive in tensors."""
     where = "cpu" if job.cpu else "cuda"
     holes = _HOLES["mapped" if job.cpu and config.gradient_checkpointing else where] * alive
     return alive + round(min(holes, _MOST_HOLES) if job.cpu else holes) + _KERNELS[where]
-
-
-def _micro_batches(config: TrainConfig, job: _Job) -> Iterator[Shape]:
-    """The shapes of the first epoch's micro-batches, in their order."""
-    lengths = [max(len(ids) for ids, _, _ in row) for row in job.sequences]
-    packed = config.packing == "bfd"
-    share = job.cpu and not config.gradient_checkpointing and config.neftune is None and not packed
-    share = share and config.method != "on-policy"
-    for batch in batches(lengths, config.batch_size, seed=job.seed, epoch=0):
-        room = config.max_length if packed else None
-        for part in cut([lengths[i] for i in batch], config.rows_at_once, room=room):
-            sides = [side for rows in part for row in rows for side in job.sequences[batch[row]]]
-            if packed:
-                longest = max(sum(lengths[batch[row]] for row in rows) for rows in part)
-                yield Shape(len(part), longest, 0, sum(count for _, _, count in sides))
-                continue
-            shared = _shared([ids for ids, _, _ in sides], min(before for _, before, _ in sides)) if share else 0
-            yield Shape(len(sides), max(len(ids) for ids, _, _ in sides), shared, sum(count for _, _, count in sides))
-
-
-def _shared(rows: Sequence[list[int]], before: int) -> int:
-    """As `loss.shared_prefix` finds it; what is too short to pay is not shared."""
-    if len(rows) < 2:
-        return 0
-    same = 0
-    while same < before and all(row[same] == rows[0][same] for row in rows):
-        same += 1
-    return same - 1 if same - 1 >= 16 else 0
-
-
-def _seconds(config: TrainConfig, job: _Job) -> Duration:
-    """The parts of a training on models of one and of three layers, timed, and a straight line through them."""
-    import torch
-
-    shapes = list(_micro_batches(config, job))
-    usual = Shape(
-        *(round(statistics.mean(getattr(s, n) for s in shapes)) for n in ("rows", "tokens", "shared", "trained"))
-    )
-    longest = max(len(ids) for row in job.sequences for ids, _, _ in row)
-    attention = attention_of(config, job.model.get_text_config(), longest, sides=len(job.sequences[0]))
-    clock, device = Clock(job.cpu), "cpu" if job.cpu else "cuda"
-    asked = config.distillation.top_k is not None
-    small: dict[str, Any] = {"dtype": job.dtype, "attention": attention}
-    with torch.device(device):
-        teacher = frozen_model(job.teacher, layers=1, **small) if job.teacher is not None and not asked else None
-        found: list[tuple[float, ...]] = []
-        for count in (1, 3):
-            model = small_model(config, job.model, layers=count, cpu=job.cpu, **small)
-            found.append(_timed(config, job, model, usual, clock, teacher))
-            del model
-    each, update, look = _through(found, job.model)
-    rows = len(job.sequences)
-    updates = config.max_steps or math.ceil(config.epochs * math.ceil(rows / config.batch_size))
-    epochs = config.epochs if config.max_steps is None else updates * config.batch_size / rows
-    if job.teacher is not None:
-        with torch.device(device):
-            few = [frozen_model(job.teacher, layers=count, **small) for count in (1, 3)]
-        found = [_timed_teacher(config, one, usual, clock) for one in few]
-        (once,) = _through(found, job.teacher)
-        if asked:
-            look += once * len(shapes)
-        else:
-            each += once - found[0][0]  # its first layer, and its head, are in `each`
-    return clock.duration(each * len(shapes) * epochs + update * updates + look)
-
-
-def _through(found: Sequence[tuple[float, ...]], model: Any) -> tuple[float, ...]:
-    """What was timed on one and on three layers, for as many as the model has."""
-    layers = model.get_text_config().num_hidden_layers
-    return tuple(one + (layers - 1) / 2 * max(0.0, three - one) for one, three in zip(*found, strict=True))
-
-
-def _timed(
-    config: TrainConfig, job: _Job, model: Any, usual: Shape, clock: Clock, teacher: Any
-) -> tuple[float, float, float]:
-    """Seconds of a pass, of an update, and of the tries on the first batch (`loss.agrees`: three forward passes)."""
-    import torch
-
-    how: dict[str, Any] = {"device": "cpu" if job.cpu else "cuda", "dtype": job.dtype}
-    each = clock.fastest(lambda: one_step(config, model, usual, teacher=teacher, **how), 3)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trained)
-
-    def update() -> None:
-        torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
-        optimiser.step()
-
-    updating = clock.fastest(update, 2)
-    if not job.cpu:
-        return each, updating, 0.0
-    few, plain = few_of(usual), config.model_copy(update={"method": "sft"})
-    look = 3 * clock.fastest(lambda: one_step(plain, model, few, backward=False, **how), 1)
-    return each, updating, look
-
-
-def _timed_teacher(config: TrainConfig, teacher: Any, usual: Shape, clock: Clock) -> tuple[float]:
-    """Seconds of a batch that a teacher reads."""
-    return (clock.fastest(lambda: best_tokens(config, teacher, usual, teacher.device.type), 2),)
 
 
 def _alternatives(config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
@@ -433,7 +278,7 @@ def _divisors(size: int) -> list[int]:
     return [count for count in range(size, 0, -1) if size % count == 0]
 
 
-def _available(job: _Job) -> int:
+def _available(job: Job) -> int:
     import torch
 
     # What this process holds already is counted in the prediction too.
