@@ -7,9 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["I64", "U8", "U32", "U64", "Index", "Out", "Rows", "Rules", "Scratch", "empty_index", "grow", "scratch"]
+__all__ = [
+    "AHEAD", "I64", "U8", "U32", "U64", "Index", "Out", "Rows", "Rules", "Scratch", "empty_index", "grow", "scratch",
+]  # fmt: skip
 
 U8, U32, U64, I64 = NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint64], NDArray[np.int64]
+
+AHEAD = 8
+"""Rows whose tags are made before the first of them is looked up, so that the memory has answered by then."""
 
 
 class Rows(NamedTuple):
@@ -50,7 +55,11 @@ class Index(NamedTuple):
     """Kept texts. All arrays have room for what the next call may add."""
 
     slots: U64
-    """Open addressing, in the order of the tags: tag << 32 | number of the text + 1; 0 is free."""
+    """Open addressing, in the order of the tags: tag << 32 | number of the text + 1, or, from 1 << 31 on, the group of
+    texts that share the tag; 0 is free. Most tags have one text, and the few that very many share would fill the
+    neighbourhood of their slot, where others are looked for."""
+    groups: U32
+    """Numbers + 1 of texts that share a tag, in groups of four or of the cap; 0 is free."""
     data: U8
     """Folded texts, one behind the other."""
     ends: I64
@@ -59,7 +68,7 @@ class Index(NamedTuple):
     """One bit of each of the first 127 minima, and last the unit in which the text was judged; shape (texts, 2). In one
     place, because most candidates are looked at here and never again: a look at the memory each."""
     counts: I64
-    """Texts, and slots taken."""
+    """Texts, slots taken, and how far `groups` is used."""
 
 
 class Scratch(NamedTuple):
@@ -77,17 +86,21 @@ class Scratch(NamedTuple):
     other_values: U32
     own_keys: U64
     own_sets: I64
-    """Which set a slot of `own_keys` belongs to."""
-    own_marks: I64
-    """The last candidate that shares it."""
+    """Number of the row's set or, for a shingle that they share, of a candidate's, which are higher: a slot with a
+    lower number is free."""
     other_keys: U64
     other_sets: I64
     counter: I64
     """Number of the last set, shape (1,)."""
     signature: U32
     tags: U64
-    found: I64
-    """Kept texts behind each tag."""
+    """Of some rows, shape (rows, bands)."""
+    bits: U64
+    """Of the same rows, shape (rows, 2)."""
+    spots: I64
+    """Where each tag stands in the table of slots; ~(the free slot it would get) where it does not."""
+    hits: I64
+    """Kept texts behind all tags of a row."""
     candidates: I64
 
 
@@ -110,7 +123,8 @@ def empty_index() -> Index:
         data=np.empty(1 << 12, np.uint8),
         ends=np.zeros(1 << 8, np.int64),
         bits=np.empty((1 << 8, 2), np.uint64),
-        counts=np.zeros(2, np.int64),
+        groups=np.zeros(1 << 8, np.uint32),
+        counts=np.zeros(3, np.int64),
     )
 
 
@@ -128,21 +142,22 @@ def scratch(longest: int, rules: Rules) -> Scratch:
         other_values=np.empty(positions, np.uint32),
         own_keys=np.empty(table, np.uint64),
         own_sets=np.zeros(table, np.int64),
-        own_marks=np.zeros(table, np.int64),
         other_keys=np.empty(table, np.uint64),
         other_sets=np.zeros(table, np.int64),
         counter=np.zeros(1, np.int64),
         signature=np.empty(len(rules.a), np.uint32),
-        tags=np.empty(rules.bands, np.uint64),
-        found=np.empty(rules.bands, np.int64),
+        tags=np.empty((AHEAD, rules.bands), np.uint64),
+        bits=np.empty((AHEAD, 2), np.uint64),
+        spots=np.empty(rules.bands, np.int64),
+        hits=np.empty(rules.bands * max(rules.cap, 1) + 1, np.int64),
         candidates=np.empty(rules.bands * max(rules.cap, 1) + 1, np.int64),
     )
 
 
 def grow(array: NDArray[Any], needed: int) -> None:
-    """Give the array room for `needed` rows, and a thirty-second more where it has to grow.
+    """Give the array room for `needed` rows, and a sixty-fourth more where it has to grow.
 
     It grows in place, which moves memory pages instead of copying them. The caller holds the only reference.
     """
     if needed > len(array):
-        array.resize((needed + needed // 32, *array.shape[1:]), refcheck=False)
+        array.resize((needed + needed // 64, *array.shape[1:]), refcheck=False)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.filters.near import kernels
-from distill.filters.near.arrays import I64, Out, Rows, Rules, empty_index, grow, scratch
+from distill.filters.near.arrays import AHEAD, I64, Out, Rows, Rules, empty_index, grow, scratch
 from distill.filters.near.folding import fold_one, folded
 from distill.filters.near.ids import Ids
 from distill.filters.near.jit import direct
@@ -94,7 +94,7 @@ class NearIndex:
         self._ids = Ids()
         self._scratch = scratch(0, self.rules)
         self._row, self._out = Rows(np.empty(0, np.uint8), *np.zeros((3, 1), np.int64)), _results(1)
-        self._direct: Callable[..., None] | None = None
+        self._direct: Callable[..., object] | None = None
         """The kernel for one row."""
         self.numbers = np.zeros(0, np.int64)
         """The number under which each text of the last call joined the index; -1 where it did not."""
@@ -113,8 +113,8 @@ class NearIndex:
         """Load the kernels (the first time on a machine: compile them), so that no later call has to."""
         rows = folded(["a"])
         self._make_room(rows, COMPARE)
-        kernels.judge(rows, self.rules, self._index, self._scratch, _results(1), COMPARE)
-        kernels.spread(np.zeros(2, np.uint64), 1)
+        self._run(rows, _results(1), COMPARE)
+        _spread(np.zeros(2048, np.uint64), 1024)
 
     def judge(self, texts: Sequence[str], ids: Sequence[str], *, add: bool = True) -> list[Match | None]:
         """The match of each text, or None; with `add`, texts without a match become part of the index.
@@ -225,22 +225,24 @@ class NearIndex:
         self._make_room(row, mode)
         if self._direct is None:
             self.load()
-            self._direct = direct(kernels.judge, row, self.rules, self._index, self._scratch, out, mode)
-        self._direct(row, self.rules, self._index, self._scratch, out, mode)
+            self._direct = direct(kernels.judge, row, self.rules, self._index, self._scratch, out, mode, 0)
+        self._direct(row, self.rules, self._index, self._scratch, out, mode, 0)
         if out.number[0] >= 0:
             self._ids.append(id_)
             self.numbers = out.number
         return self._match(row, out, 0) if out.match[0] >= 0 else None
 
     def _match(self, rows: Rows, out: Out, row: int) -> Match:
-        number, begin, end = int(out.match[row]), int(rows.begins[row]), int(rows.ends[row])
-        shared = self._shared(rows.data, begin, end, out.run[row].tolist(), number)
-        return Match(self._ids[number], float(out.similarity[row]), shared)
+        number, data, ends = out.match.item(row), rows.data.data, self._index.ends
+        own = bytes(data[rows.begins.item(row) : rows.ends.item(row)])
+        kept = bytes(self._index.data.data[ends.item(number) : ends.item(number + 1)])
+        shared = kept if own == kept else _shared(bytes(data[out.run.item(row, 0) : out.run.item(row, 1)]), kept)
+        return Match(self._ids[number], out.similarity.item(row), shared.decode("utf-8"))
 
     def _chunk(self, texts: Sequence[str], ids: Sequence[str], mode: int, numbers: I64) -> list[Match | None]:
         rows, count, out = folded(texts), len(texts), _results(len(texts))
         self._make_room(rows, mode)
-        kernels.judge(rows, self.rules, self._index, self._scratch, out, mode)
+        self._run(rows, out, mode)
         numbers[:] = out.number
         self._ids.extend([ids[row] for row in (out.number >= 0).nonzero()[0].tolist()])
         matches: list[Match | None] = [None] * count
@@ -248,19 +250,18 @@ class NearIndex:
             matches[row] = self._match(rows, out, row)
         return matches
 
-    def _shared(self, data: NDArray[np.uint8], begin: int, end: int, run: list[int], number: int) -> str:
-        """The longest run whose shingles stand in the kept text, cut to what stands there in one piece."""
-        kept = self._index.data[self._index.ends[number] : self._index.ends[number + 1]].tobytes()
-        own = data[begin:end].tobytes()
-        if own == kept:
-            return own.decode("utf-8")
-        shared = data[run[0] : run[1]].tobytes()
-        if shared in kept:
-            return shared.decode("utf-8").strip()
-        # A text may hold one shingle twice, so that a run here is two runs there.
-        text, other = shared.decode("utf-8"), kept.decode("utf-8")
-        most = bisect.bisect_left(range(len(text) + 1), True, key=lambda length: text[:length] not in other)
-        return text[: max(most - 1, 0)].strip()
+    def _run(self, rows: Rows, out: Out, mode: int) -> None:
+        """Judge all rows, with more room for groups whenever there is none left."""
+        done = 0
+        while (done := kernels.judge(rows, self.rules, self._index, self._scratch, out, mode, done)) < len(rows.begins):
+            self._make_group_room(len(rows.begins) - done)
+
+    def _make_group_room(self, rows: int) -> None:
+        """Room for what the next rows need at most, and all of them are likely to need: few meet a tag that one other
+        text has."""
+        likely = rows * self.bands.count // 4
+        least = 2 * AHEAD * self.bands.count * (self.rules.cap + kernels.FEW)
+        grow(self._index.groups, int(self._index.counts[2]) + max(least, likely))
 
     def _make_room(self, rows: Rows, mode: int) -> None:
         count, size = len(rows.begins), len(rows.data)
@@ -272,16 +273,33 @@ class NearIndex:
         if mode == COMPARE:
             return
         index = self._index
-        texts, taken = index.counts.tolist()
+        texts, taken, _ = index.counts.tolist()
         # A text near the border of `auto` stands in the index twice.
         taken += self.bands.count * count * (2 if self.rules.unit < 0 else 1)
         before = len(index.slots)
         if taken > _FULL * before:
             index.slots.resize(int(max(taken / _FULL, before * _GROWTH)) + 1, refcheck=False)
-            kernels.spread(index.slots, before)
+            _spread(index.slots, before)
+        self._make_group_room(count)
         grow(index.data, int(index.ends[texts]) + size)
         grow(index.ends, texts + count + 1)
         grow(index.bits, texts + count)
+
+
+def _shared(run: bytes, kept: bytes) -> bytes:
+    """The longest run whose shingles stand in the kept text, cut to what stands there in one piece."""
+    if run in kept:
+        return run.strip()
+    # A text may hold one shingle twice, so that a run here is two runs there.
+    text, other = run.decode("utf-8"), kept.decode("utf-8")
+    most = bisect.bisect_left(range(len(text) + 1), True, key=lambda length: text[:length] not in other)
+    return text[: max(most - 1, 0)].strip().encode("utf-8")
+
+
+def _spread(slots: NDArray[np.uint64], before: int) -> None:
+    """Put the first `before` slots of a table that has been made longer where they are now looked for."""
+    filled = np.zeros(len(slots) // kernels.LINE, np.uint8)
+    kernels.spread(slots, before, filled, np.empty(kernels.waiting(slots, before), np.uint64))
 
 
 def _results(count: int) -> Out:

@@ -3,7 +3,8 @@
 Compiling takes seconds, once a machine: the result is kept beside the module like Python's own byte code, or in the
 user's cache folder where that is not writable (`NUMBA_CACHE_DIR` names another), and is made again when the module
 changes. One line on stderr says so when it happens. Kernels that call each other stand in one module, because only that
-module's text is checked for changes. They run without the interpreter's lock.
+module's text is checked for changes. They run without the interpreter's lock, and without counting references to
+their arrays (a locked instruction for each slice): they make no arrays of their own.
 """
 
 # numba's types are partial.
@@ -15,24 +16,27 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core import event
+from llvmlite import ir
+from numba import extending
+from numba.core import event, types
 
-__all__ = ["direct", "inline", "kernel"]
+__all__ = ["direct", "inline", "kernel", "prefetch", "widest"]
 
 F = TypeVar("F", bound=Callable[..., object])
+_OPTIONS: Any = {"nogil": True, "_nrt": False}
 
 
 def kernel(function: F) -> F:
     """Compile at the first call, and keep the result for later processes."""
     try:
-        return cast("F", numba.njit(function, cache=True, nogil=True))
+        return cast("F", numba.njit(function, cache=True, **_OPTIONS))
     except RuntimeError:  # no folder can be written: compiled in every process
-        return cast("F", numba.njit(function, nogil=True))
+        return cast("F", numba.njit(function, **_OPTIONS))
 
 
 def inline(function: F) -> F:
     """A part of kernels: compiled with them, with no entry of its own."""
-    return cast("F", numba.njit(function, nogil=True))
+    return cast("F", numba.njit(function, **_OPTIONS))
 
 
 def direct(function: F, *arguments: object) -> F:
@@ -41,6 +45,45 @@ def direct(function: F, *arguments: object) -> F:
     dispatcher: Any = function
     found = dispatcher.overloads.get(tuple(numba.typeof(argument) for argument in arguments))
     return function if found is None else found.entry_point
+
+
+def _llvm(function: Callable[..., Any]) -> Any:
+    """A part of kernels that is written in LLVM's terms."""
+    return extending.intrinsic(function)
+
+
+@_llvm
+def widest(typing: Any) -> Any:
+    """In a kernel: it may use the widest vectors there are. LLVM takes half of them where the widest have slowed a
+    processor down as a whole, which a loop of multiplications is worth."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        attributes = builder.function.attributes
+        attributes.add("noinline")  # the caller keeps its own
+        set.add(attributes, '"prefer-vector-width"="512"')  # llvmlite's own list has no attribute with a value
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+@_llvm
+def _prefetch(typing: Any, array: Any, place: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        made = context.make_array(signature.args[0])(context, builder, arguments[0])
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        address = builder.bitcast(builder.gep(made.data, [arguments[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        builder.call(fetch, [address, word(0), word(3), word(1)])  # to read, into all caches, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), code
+
+
+@inline
+def prefetch(array: Any, place: int) -> None:
+    """Have the memory bring `array[place]` while other work goes on. A place that does not exist does no harm."""
+    _prefetch(array, place)
 
 
 class _Notice(event.Listener):

@@ -16,11 +16,18 @@ from __future__ import annotations
 import numpy as np
 
 from distill.filters.near.arrays import I64, U8, U32, U64, Index, Out, Rows, Rules, Scratch
-from distill.filters.near.jit import inline, kernel
+from distill.filters.near.jit import inline, kernel, prefetch, widest
 
-__all__ = ["ADD", "CHAR", "COMPARE", "DECIDE", "WORD", "common_table", "judge", "minima", "shingle", "spread"]
+__all__ = [
+    "ADD", "CHAR", "COMPARE", "DECIDE", "FEW", "LINE", "WORD",
+    "common_table", "judge", "minima", "shingle", "spread", "waiting",
+]  # fmt: skip
 
 CHAR, WORD = 0, 1
+LINE = 8
+"""Slots of a cache line."""
+FEW = 4
+"""Texts of a small group; a large one has room for as many as may share a tag."""
 COMPARE, DECIDE, ADD = 0, 1, 2  # only compare; compare, and add what matches nothing; add everything
 
 _CHAR = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplication is a bijection, no information is lost
@@ -28,50 +35,71 @@ _WORD = np.uint64(0xD1342543DE82EF95)
 _MIX = np.uint64(0xFF51AFD7ED558CCD)
 _ONE, _HALF, _LOW = np.uint64(1), np.uint64(32), np.uint64(0xFFFFFFFF)
 _BIT, _SPACE = np.uint32(0x9E3779B1), 32
-_LANES = 64  # values that the processor compares at once, at most
+_LANES = 32  # values that the processor compares at once, at most
+_HEAD = 6  # slots before the first line: large arrays begin 16 bytes behind a page
+_OVER = 64  # lines behind those in which a search begins
+_GROUP, _LARGE = 1 << 31, 1 << 30  # what a slot says of the group behind its tag
 
 
 @kernel
-def judge(rows: Rows, rules: Rules, index: Index, scratch: Scratch, out: Out, mode: int) -> None:
-    """Decide every row in turn. With DECIDE a row without a match joins the index before the next is looked at."""
-    kept = index.counts[0]
-    for row in range(len(rows.begins)):
-        out.match[row] = out.number[row] = -1
-        if rows.ends[row] == rows.begins[row]:
-            continue
-        words = rows.words[row]
-        unit = (WORD if words > rules.long else CHAR) if rules.unit < 0 else rules.unit
-        count = _sketch(rows, row, unit, rules, scratch)
-        low, high = np.uint64(0), np.uint64(unit) << np.uint64(63)
-        for p in range(min(127, len(scratch.signature))):
-            bit = np.uint64(np.uint32(scratch.signature[p] * _BIT) >> np.uint32(31)) << np.uint64(p % 64)
-            low, high = (low | bit, high) if p < 64 else (low, high | bit)
-        total = _look_up(index, rules, scratch, low, high)
-        if total and mode != ADD:
-            _verify(rows, row, unit, count, total, rules, index, scratch, out)
-        if out.match[row] >= 0 or mode == COMPARE:
-            continue
-        begin, size = index.ends[kept], rows.ends[row] - rows.begins[row]
-        index.data[begin : begin + size] = rows.data[rows.begins[row] : rows.ends[row]]
-        index.ends[kept + 1] = begin + size
-        index.bits[kept, 0], index.bits[kept, 1] = low, high
-        _enter(index, rules, scratch, kept)
-        # A similar text is longer or shorter by the threshold at most: near the border it must be found in both units.
-        if rules.unit < 0 and rules.long * rules.threshold <= words <= rules.long / rules.threshold:
-            _sketch(rows, row, WORD - unit, rules, scratch)
-            _look_up(index, rules, scratch, low, high)
-            _enter(index, rules, scratch, kept)
-        out.number[row], kept = kept, kept + 1
+def judge(rows: Rows, rules: Rules, index: Index, scratch: Scratch, out: Out, mode: int, first: int) -> int:
+    """Decide the rows from `first` on in turn. With DECIDE a row without a match joins the index before the next is
+    looked at. Returns the row before which it stopped: the number of rows, unless there was no more room for groups.
+    """
+    kept, total, ahead = index.counts[0], len(rows.begins), len(scratch.tags)
+    room = 2 * ahead * rules.bands * (rules.cap + FEW)  # that groups need at most
+    while first < total and (mode == COMPARE or index.counts[2] + room <= len(index.groups)):
+        last = min(first + ahead, total)
+        for row in range(first, last):
+            _sketch(rows, row, _unit(rows, row, rules), rules, scratch, row - first)
+            _fetch(index.slots, scratch.tags[row - first])
+        for row in range(first, last):
+            unit, size, sketch = _unit(rows, row, rules), rows.ends[row] - rows.begins[row], row - first
+            out.match[row] = out.number[row] = -1
+            if not size:
+                continue
+            candidates = _look_up(index, rules, scratch, sketch)
+            if candidates and mode != ADD:
+                _verify(rows, row, unit, candidates, rules, index, scratch, out)
+            if out.match[row] >= 0 or mode == COMPARE:
+                continue
+            begin = index.ends[kept]
+            source, target = rows.data[rows.begins[row] : rows.ends[row]], index.data[begin : begin + size]
+            for i in range(size):
+                target[i] = source[i]
+            index.ends[kept + 1] = begin + size
+            index.bits[kept, 0], index.bits[kept, 1] = scratch.bits[sketch, 0], scratch.bits[sketch, 1]
+            _enter(index, rules, scratch, sketch, kept)
+            # A similar text is longer or shorter by the threshold at most: near the border it must be found in both
+            # units.
+            words = rows.words[row]
+            if rules.unit < 0 and rules.long * rules.threshold <= words <= rules.long / rules.threshold:
+                _sketch(rows, row, WORD - unit, rules, scratch, sketch)
+                _look_up(index, rules, scratch, sketch)
+                _enter(index, rules, scratch, sketch, kept)
+            out.number[row], kept = kept, kept + 1
+        first = last
     index.counts[0] = kept
+    return first
+
+
+@inline
+def _unit(rows: Rows, row: int, rules: Rules) -> int:
+    return (WORD if rows.words[row] > rules.long else CHAR) if rules.unit < 0 else rules.unit
 
 
 @inline
 def _verify(
-    rows: Rows, row: int, unit: int, count: int, total: int, rules: Rules, index: Index, scratch: Scratch, out: Out
+    rows: Rows, row: int, unit: int, total: int, rules: Rules, index: Index, scratch: Scratch, out: Out
 ) -> None:
     """Find the first of `total` candidates that is similar enough."""
+    size = rules.sizes[unit]
+    count = shingle(  # again: those of later rows were made since
+        rows.data, rows.begins[row], rows.ends[row], unit, size, rules.common,
+        scratch.points, scratch.places, scratch.hashes, scratch.values,
+    )  # fmt: skip
     own = _own_set(scratch, count)
-    own_set, size = scratch.counter[0], rules.sizes[unit]
+    own_set = scratch.counter[0]
     for place in range(total):
         number = scratch.candidates[place]
         begin, end = index.ends[number], index.ends[number + 1]
@@ -187,9 +215,14 @@ def shingle(
         points[i], places[i + 1] = 0, end
     for i in range(total):
         hashes[i] = points[i]
-    for step in range(1, size):
+    for step in range(1, size - 1, 2):  # two at once, for half the way through the memory
+        next_, after = points[step : step + total], points[step + 1 : step + 1 + total]
         for i in range(total):
-            hashes[i] = hashes[i] * factor + points[i + step]
+            hashes[i] = (hashes[i] * factor + next_[i]) * factor + after[i]
+    if size % 2 == 0:
+        last = points[size - 1 : size - 1 + total]
+        for i in range(total):
+            hashes[i] = hashes[i] * factor + last[i]
     if len(common):
         _replace_common(common, hashes, total)
     for i in range(total):
@@ -202,6 +235,7 @@ def shingle(
 @kernel
 def minima(values: U32, count: int, a: U32, b: U32, signature: U32) -> None:
     """The least value of every permutation; all ones for no values."""
+    widest()
     for p in range(len(a)):
         factor, summand, least = a[p], b[p], np.uint32(0xFFFFFFFF)
         for i in range(count + -count % _LANES):
@@ -219,7 +253,7 @@ def _tags(signature: U32, bands: int, salt: int, tags: U64) -> None:
         for row in range(rows):
             tag = (tag ^ np.uint64(signature[band * rows + row])) * _MIX
             tag ^= tag >> _HALF
-        tags[band] = (tag * _MIX) >> _HALF
+        tags[band] = max((tag * _MIX) >> _HALF, _ONE)  # 0 is no tag: a free slot is 0
 
 
 @inline
@@ -231,58 +265,93 @@ def _ones(bits: np.uint64) -> int:
 
 
 @inline
-def _sketch(rows: Rows, row: int, unit: int, rules: Rules, scratch: Scratch) -> int:
-    """Shingles, signature and tags of one row in one unit."""
+def _sketch(rows: Rows, row: int, unit: int, rules: Rules, scratch: Scratch, sketch: int) -> None:
+    """Tags and bits of one row in one unit."""
     count = shingle(
         rows.data, rows.begins[row], rows.ends[row], unit, rules.sizes[unit], rules.common,
         scratch.points, scratch.places, scratch.hashes, scratch.values,
     )  # fmt: skip
     minima(scratch.values, count, rules.a, rules.b, scratch.signature)
-    _tags(scratch.signature, rules.bands, unit, scratch.tags)
-    return count
+    _tags(scratch.signature, rules.bands, unit, scratch.tags[sketch])
+    low, high = np.uint64(0), np.uint64(unit) << np.uint64(63)
+    for p in range(min(127, len(scratch.signature))):
+        bit = np.uint64(np.uint32(scratch.signature[p] * _BIT) >> np.uint32(31)) << np.uint64(p % 64)
+        low, high = (low | bit, high) if p < 64 else (low, high | bit)
+    scratch.bits[sketch, 0], scratch.bits[sketch, 1] = low, high
 
 
 @inline
-def _home(tag: np.uint64, size: int) -> int:
-    """Where a tag's search begins: slots are in the order of their tags, so that a table can grow in place."""
-    return np.int64((tag * np.uint64(size)) >> _HALF)
+def _lines(slots: int) -> int:
+    """Lines of a table of so many slots in which a tag's search may begin. The last lines take what these have no
+    room for."""
+    return max((slots - _HEAD) // LINE - _OVER, 1)
 
 
 @inline
-def _insert(slots: U64, slot: np.uint64) -> None:
-    place = _home(slot >> _HALF, len(slots))
-    while slots[place]:
-        place = place + 1 if place + 1 < len(slots) else 0
-    slots[place] = slot
+def _home(tag: np.uint64, lines: int) -> int:
+    """Line where a tag's search begins: lines are in the order of their tags, so that a table can grow in place."""
+    return np.int64((tag * np.uint64(lines)) >> _HALF)
 
 
 @inline
-def _look_up(index: Index, rules: Rules, scratch: Scratch, low: np.uint64, high: np.uint64) -> int:
-    """Candidates worth reading, distinct and in the order in which they were kept."""
-    size, total = len(index.slots), 0
-    for band in range(rules.bands):  # on its own, so that the memory answers all bands at once
-        scratch.found[band] = np.int64(index.slots[_home(scratch.tags[band], size)])
+def _fetch(slots: U64, tags: U64) -> None:
+    """Have the memory bring what `_look_up` will read."""
+    among = _lines(len(slots))
+    for band in range(len(tags)):
+        prefetch(slots, _HEAD + _home(tags[band], among) * LINE)
+
+
+@inline
+def _look_up(index: Index, rules: Rules, scratch: Scratch, sketch: int) -> int:
+    """Candidates worth reading, distinct and in the order in which they were kept. `scratch.spots` says where each tag
+    stands, or, inverted, where it would."""
+    slots, groups, hits, spots = index.slots, index.groups, scratch.hits, scratch.spots
+    among, count = _lines(len(slots)), 0
     for band in range(rules.bands):
-        tag, seen = scratch.tags[band], 0
-        place, slot = _home(tag, size), np.uint64(scratch.found[band])
-        while slot:
-            if slot >> _HALF == tag:
-                seen += 1
-                number = np.int64(slot & _LOW) - 1
-                total = _collect(index, rules, scratch.candidates, total, number, low, high)
-            place = place + 1 if place + 1 < size else 0
-            slot = index.slots[place]
-        scratch.found[band] = seen
+        tag = scratch.tags[sketch, band]
+        place, taken, found = _HEAD + _home(tag, among) * LINE, LINE, -1
+        while taken == LINE and found < 0 and place + LINE <= len(slots):
+            taken = 0
+            for i in range(LINE):
+                slot = slots[place + i]
+                taken += slot != 0
+                found = place + i if slot >> _HALF == tag else found
+            place += LINE
+        spots[band] = found if found >= 0 else ~(place - LINE + taken)
+    for band in range(rules.bands):
+        if spots[band] < 0:
+            continue
+        known = np.int64(slots[spots[band]] & _LOW)
+        if known < _GROUP:
+            hits[count] = known - 1
+            count += 1
+            continue
+        at, end = _span(known, rules.cap)
+        while at < end and groups[at]:
+            hits[count] = np.int64(groups[at]) - 1
+            at, count = at + 1, count + 1
+    low, high, near = scratch.bits[sketch, 0], scratch.bits[sketch, 1], 0
+    for i in range(count):  # without a branch, so that the memory answers many at once
+        number = hits[i]
+        other_low, other_high = index.bits[number, 0] ^ low, index.bits[number, 1] ^ high
+        hits[near] = number
+        near += (other_high >> np.uint64(63) != 0) | (128 - _ones(other_low) - _ones(other_high) >= rules.agree)
+    total = 0
+    for i in range(near):
+        total = _collect(scratch.candidates, total, hits[i])
     return total
 
 
 @inline
-def _collect(
-    index: Index, rules: Rules, candidates: I64, total: int, number: int, low: np.uint64, high: np.uint64
-) -> int:
-    other_low, other_high = index.bits[number, 0] ^ low, index.bits[number, 1] ^ high
-    if not other_high >> np.uint64(63) and 128 - _ones(other_low) - _ones(other_high) < rules.agree:
-        return total
+def _span(known: int, cap: int) -> tuple[int, int]:
+    """Where a group begins, and where it ends when full."""
+    begin = (known & (_LARGE - 1)) * FEW
+    return begin, begin + (cap if known & _LARGE else min(cap, FEW))
+
+
+@inline
+def _collect(candidates: I64, total: int, number: int) -> int:
+    """Put a number in its place, unless it is there; how many there are."""
     at = total
     while at > 0 and candidates[at - 1] > number:
         at -= 1
@@ -295,12 +364,46 @@ def _collect(
 
 
 @inline
-def _enter(index: Index, rules: Rules, scratch: Scratch, number: int) -> None:
-    """Make text `number` findable through the tags in `scratch`, as far as the cap allows."""
+def _enter(index: Index, rules: Rules, scratch: Scratch, sketch: int, number: int) -> None:
+    """Make text `number` findable through the tags that `_look_up` has just seen, as far as the cap allows."""
+    slots, counts = index.slots, index.counts
     for band in range(rules.bands):
-        if scratch.found[band] < rules.cap:
-            _insert(index.slots, (scratch.tags[band] << _HALF) | np.uint64(number + 1))
-            index.counts[1] += 1
+        tag, spot = scratch.tags[sketch, band] << _HALF, scratch.spots[band]
+        if spot >= 0:
+            known = _join(index.groups, counts, np.int64(slots[spot] & _LOW), number + 1, rules.cap)
+            slots[spot] = tag | np.uint64(known)
+            continue
+        spot = ~spot
+        while spot < len(slots) and slots[spot]:  # another tag of this text may have taken it
+            spot += 1
+        if spot < len(slots):  # or the very end of the table is full: the text is not found through this tag
+            slots[spot] = tag | np.uint64(number + 1)
+            counts[1] += 1
+
+
+@inline
+def _join(groups: U32, counts: I64, known: int, entry: int, cap: int) -> int:
+    """Add a text to those behind a tag; how the tag knows them from now on."""
+    if known < _GROUP:
+        if cap == 1:
+            return known
+        begin = counts[2]
+        counts[2] += FEW
+        groups[begin], groups[begin + 1] = known, entry
+        return _GROUP | begin // FEW
+    at, end = _span(known, cap)
+    while at < end and groups[at]:
+        at += 1
+    if at < end:
+        groups[at] = entry
+    elif not known & _LARGE and cap > FEW:
+        begin = counts[2]
+        counts[2] += -(-cap // FEW) * FEW
+        for i in range(FEW):
+            groups[begin + i] = groups[end - FEW + i]
+        groups[begin + FEW] = entry
+        return _GROUP | _LARGE | begin // FEW
+    return known
 
 
 @inline
@@ -310,21 +413,22 @@ def _own_set(scratch: Scratch, count: int) -> int:
     scratch.counter[0] += 1
     current, distinct = scratch.counter[0], 0
     for i in range(count):
-        key, place = scratch.hashes[i], np.int64(scratch.values[i]) & mask
+        key, place = scratch.hashes[i], np.uint64(scratch.values[i]) & mask
         while scratch.own_sets[place] == current and scratch.own_keys[place] != key:
-            place = (place + 1) & mask
+            place = (place + _ONE) & mask
         if scratch.own_sets[place] != current:
-            scratch.own_sets[place], scratch.own_keys[place], scratch.own_marks[place] = current, key, 0
+            scratch.own_sets[place], scratch.own_keys[place] = current, key
             distinct += 1
     return distinct
 
 
 @inline
-def _mask(count: int) -> int:
+def _mask(count: int) -> np.uint64:
+    """Of the places of a table for so many shingles; unsigned, so that no index is looked at for its sign."""
     size = 16
-    while size < 2 * count:
+    while 3 * size < 4 * count:
         size *= 2
-    return size - 1
+    return np.uint64(size - 1)
 
 
 @inline
@@ -336,17 +440,16 @@ def _similarity(scratch: Scratch, own_count: int, own: int, own_set: int, count:
     current, shared, foreign = scratch.counter[0], 0, 0
     for i in range(count):
         key = scratch.other[i]
-        place = np.int64(scratch.other_values[i]) & mask
-        while scratch.own_sets[place] == own_set and scratch.own_keys[place] != key:
-            place = (place + 1) & mask
-        if scratch.own_sets[place] == own_set:
-            if scratch.own_marks[place] != current:
-                scratch.own_marks[place] = current
-                shared += 1
+        place = np.uint64(scratch.other_values[i]) & mask
+        while scratch.own_sets[place] >= own_set and scratch.own_keys[place] != key:
+            place = (place + _ONE) & mask
+        if scratch.own_sets[place] >= own_set:
+            shared += scratch.own_sets[place] != current
+            scratch.own_sets[place] = current
             continue
-        place = np.int64(scratch.other_values[i]) & other_mask
+        place = np.uint64(scratch.other_values[i]) & other_mask
         while scratch.other_sets[place] == current and scratch.other_keys[place] != key:
-            place = (place + 1) & other_mask
+            place = (place + _ONE) & other_mask
         if scratch.other_sets[place] != current:
             scratch.other_sets[place], scratch.other_keys[place] = current, key
             foreign += 1
@@ -361,10 +464,10 @@ def _shared_run(scratch: Scratch, count: int, own_set: int, size: int, unit: int
     mask, current = _mask(count), scratch.counter[0]
     best, best_end, length = 0, 0, 0
     for i in range(count):
-        key, place = scratch.hashes[i], np.int64(scratch.values[i]) & mask
-        while scratch.own_sets[place] == own_set and scratch.own_keys[place] != key:
-            place = (place + 1) & mask
-        length = length + 1 if scratch.own_marks[place] == current else 0
+        key, place = scratch.hashes[i], np.uint64(scratch.values[i]) & mask
+        while scratch.own_keys[place] != key or scratch.own_sets[place] < own_set:
+            place = (place + _ONE) & mask
+        length = length + 1 if scratch.own_sets[place] == current else 0
         if length > best:
             best, best_end = length, i + 1
     run[0], run[1] = 0, 0
@@ -376,24 +479,46 @@ def _shared_run(scratch: Scratch, count: int, own_set: int, size: int, unit: int
 
 
 @kernel
-def spread(slots: U64, before: int) -> None:
+def waiting(slots: U64, before: int) -> int:
+    """How many of the first `before` slots `spread` cannot move at once."""
+    among, count = _lines(len(slots)), 0
+    for place in range(before):
+        count += slots[place] != 0 and _HEAD + _home(slots[place] >> _HALF, among) * LINE <= place
+    return count
+
+
+@kernel
+def spread(slots: U64, before: int, filled: U8, late: U64) -> None:
     """Put the first `before` slots of a table that has been made longer where they are now looked for.
 
-    From the end to the front, for a slot moves to the back. The few that would not (near the front, where a slot may
-    stand far behind its home) wait until all others have moved.
+    From the end to the front, for a slot moves to the back, into a line from which all have moved. The few that would
+    not (near the front, where a slot may stand far behind its home) wait until all others have.
+
+    Args:
+        filled: zeros, one for each line.
+        late: room for those that wait, see `waiting`.
     """
-    waiting = 0
-    for place in range(before):
-        waiting += slots[place] != 0 and _home(slots[place] >> _HALF, len(slots)) <= place
-    late, waiting = np.empty(waiting, np.uint64), 0
+    among, count = _lines(len(slots)), 0
     for place in range(before - 1, -1, -1):
         slot = slots[place]
         if slot:
             slots[place] = 0
-            if _home(slot >> _HALF, len(slots)) <= place:
-                late[waiting] = slot
-                waiting += 1
+            line = _home(slot >> _HALF, among)
+            if _HEAD + line * LINE <= place:
+                late[count] = slot
+                count += 1
             else:
-                _insert(slots, slot)
-    for i in range(waiting):
-        _insert(slots, late[i])
+                _put(slots, filled, slot, line)
+    for i in range(count):
+        _put(slots, filled, late[i], _home(late[i] >> _HALF, among))
+
+
+@inline
+def _put(slots: U64, filled: U8, slot: np.uint64, line: int) -> None:
+    """Take the first free slot of the first line from `line` on that has one."""
+    last = (len(slots) - _HEAD) // LINE
+    while line < last and filled[line] == LINE:
+        line += 1
+    if line < last:
+        slots[_HEAD + line * LINE + filled[line]] = slot
+        filled[line] += 1

@@ -39,16 +39,17 @@ class Bands:
 
 
 def choose_bands(threshold: float, permutations: int, *, recall: float = 0.98) -> Bands:
-    """The longest bands (fewest candidates to verify) that still find pairs at the threshold.
+    """The longest bands (fewest candidates to verify) that still find pairs at the threshold, and no more of them than
+    that takes.
 
     Args:
+        permutations: at most so many are used.
         recall: least probability of finding a pair at the threshold; what no cut reaches, one-row bands do best.
     """
     for rows in range(permutations, 0, -1):
-        count = permutations // rows
-        found = 1 - (1 - threshold**rows) ** count
-        if found >= recall or rows == 1:
-            return Bands(count, rows, found)
+        cuts = [Bands(count, rows, 1 - (1 - threshold**rows) ** count) for count in range(1, permutations // rows + 1)]
+        if cuts[-1].recall >= recall or rows == 1:
+            return next((cut for cut in cuts if cut.recall >= recall), cuts[-1])
     raise AssertionError("unreachable")
 
 
