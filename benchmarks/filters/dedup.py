@@ -96,7 +96,7 @@ def _measure(path: str, options: dict[str, Any]) -> None:
     found: dict[int, list[int]] = {5: [0, 0], 10: [0, 0], 20: [0, 0], -1: [0, 0], UNRELATED: [0, 0]}
     pairs: list[tuple[int, int, float]] = []
     file = pq.ParquetFile(path, pre_buffer=False)  # or the reader would hold the whole file
-    for batch in file.iter_batches(4096):
+    for batch in file.iter_batches(4096, use_threads=False):
         texts, ids = batch.column("text").to_pylist(), batch.column("id").to_pylist()
         begin = time.process_time()
         matches = index.judge(texts, ids)
@@ -165,7 +165,7 @@ def _single(path: str) -> None:
 
     file, index = pq.ParquetFile(path, pre_buffer=False), NearIndex()
     before, single = file.metadata.num_rows - 2_000, list[str]()
-    for batch in file.iter_batches(4096, columns=["text"]):
+    for batch in file.iter_batches(4096, columns=["text"], use_threads=False):
         texts = batch.column("text").to_pylist()
         index.judge(texts[:before], ["x"] * len(texts[:before]))
         single += texts[before:]

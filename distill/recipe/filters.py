@@ -118,7 +118,7 @@ class MinHashStep(_Deduplicating):
     size: int | None = Field(default=None, ge=1, le=32)
     """Characters or words in a shingle. Left out: 5 characters, 3 words."""
     permutations: int = Field(default=128, ge=16, le=512)
-    """MinHash values per text."""
+    """MinHash values per text, at most: as many are made as finding pairs at the threshold takes."""
     ignore_common: float | None = Field(default=None, gt=0, lt=1)
     """Leave shingles out of account that stand in more than this share of rows, as those of a template do. A file is
     counted on a sample. In a generation the rows that have come so far are counted, at 16 rows, 32, and so on to 4,096;

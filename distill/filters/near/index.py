@@ -47,8 +47,8 @@ is 0.63 in Jaccard similarity; of runs of three words 0.86 stay, which is 0.75."
 _CHUNK_ROWS = 4096
 _SAMPLE = 5_000  # texts on which common shingles are counted
 _CHUNK_CHARS = 4 << 20
-_FULL = 0.85  # share of the table's slots that may be taken
-_GROWTH = 1.12
+_FULL = 0.75  # share of the table's slots that may be taken
+_GROWTH = 1.25
 _NONE = np.full(1, -1, np.int64)
 _UNITS = {"auto": -1, "char": CHAR, "word": WORD}
 
